@@ -1,0 +1,104 @@
+# `make help` lists what there is. Only Go is needed for run, build and test; the tools of `make check` are fetched as Go
+# modules, pinned in tools/go.mod.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+TOOL := $(GO) tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.0.0-dev)
+IMAGE ?= doubledutch
+FUZZTIME ?= 10s
+BENCH ?= .
+BENCHTIME ?= 1s
+
+# Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there.
+NO_RACE := /internal/locktable$$|/internal/command$$
+# The race detector needs a C compiler. Without one the tests run without it, and say so.
+RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+TESTFLAGS ?= -timeout 9m
+PKGS ?= ./...
+# Where built programs go.
+BIN := bin
+
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check bench fuzz image clean help
+
+run: ## start a server in this directory
+	$(GO) run ./cmd/doubledutch serve
+
+build: ## build bin/doubledutch, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.buildVersion=$(VERSION)' -o $(BIN)/doubledutch ./cmd/doubledutch
+
+test: ## run all tests of PKGS, concurrent packages under the race detector
+	@$(if $(RACE),,echo 'no C compiler: the tests run without the race detector')
+	@$(GO) build -C tools -o ../$(BIN)/testsum ./testsum
+	@all=$$($(GO) list $(PKGS)); \
+	heavy=$$(grep -E '$(NO_RACE)' <<<"$$all" || true); \
+	racy=$$(grep -vE '$(NO_RACE)' <<<"$$all" || true); \
+	tests() { \
+		status=0; \
+		[ -z "$$racy" ] || $(GO) test -json $(RACE) $(TESTFLAGS) $$racy || status=1; \
+		[ -z "$$heavy" ] || $(GO) test -json $(TESTFLAGS) $$heavy || status=1; \
+		$(GO) test -C tools -json ./... || status=1; \
+		return $$status; \
+	}; \
+	tests | $(BIN)/testsum
+
+check: fmt-check vet staticcheck errcheck deadcode tidy-check proto-check ## everything that is checked without running the product
+
+fmt-check: ## all files are formatted
+	@bad=$$($(TOOL) gofumpt -l $$(git ls-files -co --exclude-standard '*.go' | grep -v '\.pb\.go$$')); \
+	if [ -n "$$bad" ]; then echo "gofumpt would change:"; echo "$$bad"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+	$(GO) vet -C tools ./...
+
+staticcheck: ## staticcheck
+	$(TOOL) staticcheck ./...
+
+errcheck: ## no error is dropped without saying so
+	$(TOOL) errcheck ./...
+
+deadcode: ## nothing is unreachable, tests counted as callers
+	@dead=$$($(TOOL) deadcode -test ./...); \
+	if [ -n "$$dead" ]; then echo "unreachable:"; echo "$$dead"; exit 1; fi
+
+tidy-check: ## go.mod and go.sum say what is used
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+PROTO := internal/command/command.proto
+proto: ## generate internal/command/command.pb.go
+	@mkdir -p $(BIN)
+	@$(GO) build -modfile=tools/go.mod -o $(BIN)/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
+	protoc --plugin=$(BIN)/protoc-gen-go --go_out=. --go_opt=paths=source_relative $(PROTO)
+
+proto-check: ## the generated code is up to date (needs protoc)
+	@command -v protoc >/dev/null || { echo 'no protoc: generated code not checked'; exit 0; }; \
+	$(GO) build -modfile=tools/go.mod -o $(BIN)/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	protoc --plugin=$(BIN)/protoc-gen-go --go_out="$$dir" --go_opt=paths=source_relative $(PROTO); \
+	diff -u <(grep -v 'protoc  *v' $(PROTO:.proto=.pb.go)) <(grep -v 'protoc  *v' "$$dir/$(PROTO:.proto=.pb.go)") \
+		|| { echo 'run make proto'; exit 1; }
+
+bench: ## run the benchmarks that BENCH selects
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PKGS)
+
+fuzz: ## run every fuzz target for FUZZTIME
+	@for pkg in $$($(GO) list $(PKGS)); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+		done; \
+	done
+
+image: ## build the container image
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+clean: ## remove what was built
+	rm -rf $(BIN)
+
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14

@@ -1,0 +1,85 @@
+// Package exitcode names the numbers with which the doubledutch program ends, so that scripts, service managers and tests
+// can tell outcomes apart. A number never changes its meaning.
+package exitcode
+
+import "errors"
+
+// What the client verbs and every other run can end with.
+const (
+	// OK: what was asked for was done.
+	OK = 0
+	// Failure: anything that has no number of its own.
+	Failure = 1
+	// Usage: the command line, an environment variable or the configuration file is wrong. Nothing was tried.
+	Usage = 2
+	// Held: the lock was not acquired because others hold it, or the wait for it ran out.
+	Held = 3
+	// NotHeld: release or renew with a key that does not hold the lock.
+	NotHeld = 4
+	// Unavailable: the server cannot be reached, is not ready, or is too full to take the request now.
+	Unavailable = 5
+	// Interrupted: a signal ended the program before it was done.
+	Interrupted = 130
+)
+
+// What serve can end with besides. None of these is cured by a restart alone, except StorageFailed and StorageHung when
+// the disk recovers.
+const (
+	// StorageFailed: a write or a sync failed. Nothing was acknowledged after it.
+	StorageFailed = 10
+	// StorageHung: a write or a sync did not return within --hang-timeout.
+	StorageHung = 11
+	// StorageDamaged: the data directory cannot be trusted. Serve refuses to start, or stopped at what it cannot read.
+	StorageDamaged = 12
+	// DataDirInUse: another server has the data directory.
+	DataDirInUse = 13
+)
+
+// Meanings lists every code with the words that --help prints, in the order of the numbers.
+var Meanings = []struct {
+	Code int
+	Text string
+}{
+	{OK, "done"},
+	{Failure, "failed for a reason that has no number of its own"},
+	{Usage, "wrong flag, variable or configuration file; nothing was tried"},
+	{Held, "acquire: the lock is held by others, or the wait ran out"},
+	{NotHeld, "release, renew: the key does not hold the lock"},
+	{Unavailable, "the server cannot be reached, is not ready or is too full"},
+	{StorageFailed, "serve: a write or sync to disk failed"},
+	{StorageHung, "serve: the disk did not answer within --hang-timeout"},
+	{StorageDamaged, "serve: the data directory is damaged or from a newer version"},
+	{DataDirInUse, "serve: another server uses the data directory"},
+	{Interrupted, "ended by a signal before it was done"},
+}
+
+// Error is an error that decides with which code the program ends.
+type Error struct {
+	Code int
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// With returns err with a code, or nil if err is nil.
+func With(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Code: code, Err: err}
+}
+
+// Of returns the code that err carries: OK for nil, Failure for an error without one.
+func Of(err error) int {
+	var e *Error
+	switch {
+	case err == nil:
+		return OK
+	case errors.As(err, &e):
+		return e.Code
+	}
+	return Failure
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+)
+
+// envPrefix starts the name of the environment variable that stands for a flag.
+const envPrefix = "DOUBLEDUTCH"
+
+// grammar is the whole command line.
+type grammar struct {
+	Config configFile `placeholder:"FILE" help:"JSON file with values for flags; keys are flag names, alone or grouped by command."`
+
+	Serve      serveCmd      `cmd:"" help:"Run the lock server."`
+	Acquire    acquireCmd    `cmd:"" help:"Acquire a lock and print its key."`
+	Renew      renewCmd      `cmd:"" help:"Start the lifetime of a held lock anew."`
+	Release    releaseCmd    `cmd:"" help:"Release a lock, or give up a place in its queue."`
+	Ls         lsCmd         `cmd:"" help:"List the locks that are held or waited for."`
+	Show       showCmd       `cmd:"" help:"Show who holds a lock and who waits for it."`
+	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print the completion script for a shell."`
+}
+
+// newParser returns the parser that fills g. Everything that it prints goes to c.
+func newParser(g *grammar, c *console) *kong.Kong {
+	return kong.Must(
+		g,
+		kong.Name("doubledutch"),
+		kong.Description(description()),
+		kong.DefaultEnvars(envPrefix),
+		kong.Writers(c.out, c.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, WrapUpperBound: 100}),
+		serveVars(),
+	)
+}
+
+// description is the text of `doubledutch --help` above the list of commands.
+func description() string {
+	var b strings.Builder
+	b.WriteString(`A lock service: whoever acquires a lock has it alone until it is released or its lifetime ends.
+
+    doubledutch serve                          run a server in this directory
+    KEY=$(doubledutch acquire --wait 1m db)    take the lock "db", waiting up to a minute
+    doubledutch release db "$KEY"              give it back
+
+A flag can also be set by its environment variable or in the file named by --config. The command
+line goes before the environment, the environment before the file, the file before the default.
+
+Exit codes:
+`)
+	for _, m := range exitcode.Meanings {
+		_, _ = fmt.Fprintf(&b, "  %3d  %s\n", m.Code, m.Text)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+	"github.com/doubledutch-lock/doubledutch/internal/server"
+)
+
+// Run brings the server up from the bottom, serves until a signal or a failure, and takes it down from the top.
+func (s *serveCmd) Run(c *console) error {
+	log := newLogger(c.err, s.LogLevel, s.LogFormat)
+	secureProcess(log) // before the first file is created
+	s.fitConnections(log)
+	key, err := s.load()
+	if err != nil {
+		return exitcode.With(exitcode.Usage, err)
+	}
+	// What is wrong with the door's settings is told before a long log is replayed.
+	if _, err := server.New(s.doorConfig((*node.Node)(nil), key, log, nil)); err != nil {
+		return exitcode.With(exitcode.Usage, err)
+	}
+	ctx, stop := untilSignal(log)
+	defer stop()
+
+	// The node first: nothing may be answered before everything that was ever promised is back.
+	metrics := server.NewMetrics()
+	member, err := s.openNode(ctx, log, metrics)
+	if err != nil {
+		return startError(ctx, err)
+	}
+	// Then the door, which is bound last, so that whoever can connect is served.
+	door, err := s.openDoor(member, key, log, metrics)
+	if err != nil {
+		return errors.Join(err, member.Close())
+	}
+	served := make(chan error, 1)
+	go func() { served <- door.Serve() }()
+	if err := s.announce(ctx, c, log, door, member, key); err != nil {
+		log.Warn("cannot print the start-up block", "error", err)
+	}
+
+	err = s.wait(ctx, served)
+	return errors.Join(err, s.shutDown(log, door, member))
+}
+
+// openNode opens the data directory and returns a member that leads and has caught up.
+func (s *serveCmd) openNode(ctx context.Context, log *slog.Logger, metrics *server.Metrics) (*node.Node, error) {
+	dir := s.DataDir
+	if s.Volatile {
+		dir = ""
+	}
+	return node.Open(ctx, node.Config{
+		Dir:         dir,
+		Settings:    s.settings(),
+		Logger:      log,
+		Observer:    metrics,
+		Fatal:       func(err error) { die(log, err) },
+		MinFree:     int64(s.MinFreeSpace),
+		HangTimeout: s.HangTimeout.duration(),
+	})
+}
+
+// openDoor makes the door and binds its address.
+func (s *serveCmd) openDoor(member *node.Node, key secret, log *slog.Logger, metrics *server.Metrics) (*server.Server, error) {
+	door, err := server.New(s.doorConfig(member, key, log, metrics))
+	if err != nil {
+		return nil, err
+	}
+	return door, door.Listen()
+}
+
+// doorConfig is what the flags say of the door.
+func (s *serveCmd) doorConfig(member server.Backend, key secret, log *slog.Logger, metrics *server.Metrics) server.Config {
+	return server.Config{
+		Backend:             member,
+		APIKey:              key.reveal(),
+		ServerName:          s.ServerName,
+		Version:             version(),
+		AllowedHosts:        append(certificateHosts(s.TLSCert), s.AllowedHost...),
+		Listen:              s.Listen,
+		TLSCert:             s.TLSCert,
+		TLSKey:              s.TLSKey,
+		Insecure:            s.Insecure,
+		MaxConnections:      s.MaxConnections,
+		MaxConnectionsPerIP: s.MaxConnectionsPerIP,
+		Logger:              log,
+		Metrics:             metrics,
+	}
+}
+
+// announce tells the person at the terminal and the service manager that the server can be used.
+func (s *serveCmd) announce(ctx context.Context, c *console, log *slog.Logger, door *server.Server, member *node.Node, key secret) error {
+	b := s.banner(door.Addr().String(), key)
+	if err := b.recover(ctx, member); err != nil {
+		return err
+	}
+	log.Info("serving", b.attrs()...)
+	if err := notifyManager("READY=1"); err != nil {
+		log.Warn("cannot tell the service manager that the server is ready", "error", err)
+	}
+	if s.Quiet {
+		return nil
+	}
+	_, err := fmt.Fprint(c.out, b.text())
+	return err
+}
+
+// wait returns nil when a signal came, or the error that ended serving.
+func (s *serveCmd) wait(ctx context.Context, served <-chan error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-served:
+		return fmt.Errorf("serving ended: %w", err)
+	}
+}
+
+// shutDown stops the door first, so that nobody is promised anything that the node can no longer keep; then the node,
+// which finishes what it has taken on and closes the disk.
+func (s *serveCmd) shutDown(log *slog.Logger, door *server.Server, member *node.Node) error {
+	_ = notifyManager("STOPPING=1")
+	limit := s.ShutdownTimeout.duration()
+	deadline := time.AfterFunc(limit, func() {
+		log.Error("the shutdown took longer than --shutdown-timeout; what was acknowledged is on disk")
+		os.Exit(exitcode.Failure)
+	})
+	defer deadline.Stop()
+
+	ctx, cancel := context.WithTimeout(context.Background(), limit*3/4)
+	defer cancel()
+	if err := door.Shutdown(ctx); err != nil {
+		log.Warn("some requests were cut off", "error", err)
+	}
+	if err := member.Close(); err != nil {
+		return fmt.Errorf("closing the data directory: %w", err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// fitConnections lowers --max-connections to what the system's limit on open files leaves room for. A server that runs
+// out of files refuses connections anyhow, but then it also fails to open the next file of its log.
+func (s *serveCmd) fitConnections(log *slog.Logger) {
+	files := openFiles(log)
+	if files == 0 || files >= uint64(s.MaxConnections)+filesBesideConnections {
+		return
+	}
+	s.MaxConnections = int(max(files, 2*filesBesideConnections) - filesBesideConnections)
+	log.Info("the system's limit on open files allows fewer connections than --max-connections",
+		"open_files", files, "max_connections", s.MaxConnections)
+}
+
+// filesBesideConnections is a generous guess at how many files the log, the snapshots and the runtime have open.
+const filesBesideConnections = 128

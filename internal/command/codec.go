@@ -1,0 +1,183 @@
+// Package command is the wire and log form of everything that can change a lock table: protobuf messages (command.proto),
+// with the version rule that keeps old servers from misreading new logs.
+package command
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Version is the newest entry format that this server reads, and the one that it writes.
+const Version = 1
+
+// Bounds of one entry. An entry beyond them is never written by a server and is refused when read.
+const (
+	MaxCommandsPerEntry = 512
+	MaxEntryBytes       = 8 << 20
+)
+
+// ErrNotUnderstood marks an entry that was written by a newer server, or is no entry at all. It must never be skipped: a
+// server that skips what others apply disagrees with them from then on.
+var ErrNotUnderstood = errors.New("log entry not understood")
+
+// Encode returns the bytes of an entry that holds cmds, with a clock reading (nanoseconds of cluster time) that was taken
+// in the given term. It fails if a string is not valid UTF-8; Check tells beforehand which command that is.
+func Encode(term uint64, time int64, cmds []*Command) ([]byte, error) {
+	e := Entry{Version: Version, Term: term, Time: time, Commands: cmds}
+	out, err := proto.MarshalOptions{}.Marshal(&e)
+	if err != nil {
+		return nil, fmt.Errorf("encode entry: %w", err)
+	}
+	return out, nil
+}
+
+// Decode reads an entry. The error wraps ErrNotUnderstood when the entry asks for a newer version, carries a command or
+// field that this version does not know, or is out of bounds.
+func Decode(data []byte) (*Entry, error) {
+	if len(data) > MaxEntryBytes {
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrNotUnderstood, len(data), MaxEntryBytes)
+	}
+	var e Entry
+	if err := proto.Unmarshal(data, &e); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotUnderstood, err)
+	}
+	if e.GetVersion() < 1 || e.GetVersion() > Version {
+		return nil, fmt.Errorf("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
+			ErrNotUnderstood, e.GetVersion(), Version)
+	}
+	if len(e.GetCommands()) > MaxCommandsPerEntry {
+		return nil, fmt.Errorf("%w: %d commands, more than %d", ErrNotUnderstood, len(e.GetCommands()), MaxCommandsPerEntry)
+	}
+	if len(e.ProtoReflect().GetUnknown()) > 0 {
+		return nil, fmt.Errorf("%w: it has a field that this server does not know", ErrNotUnderstood)
+	}
+	for i, c := range e.GetCommands() {
+		if err := checkKnown(c); err != nil {
+			return nil, fmt.Errorf("%w: command %d %w", ErrNotUnderstood, i, err)
+		}
+	}
+	return &e, nil
+}
+
+var (
+	errUnknownCommand = errors.New("is of a kind that this server does not know")
+	errUnknownField   = errors.New("has a field that this server does not know")
+)
+
+// checkKnown tells whether every part of c is known to this version.
+func checkKnown(c *Command) error {
+	m := opMessage(c)
+	if m == nil {
+		return errUnknownCommand
+	}
+	if len(c.ProtoReflect().GetUnknown()) > 0 || len(m.GetUnknown()) > 0 {
+		return errUnknownField
+	}
+	if s := c.GetConfigure().GetSettings(); s != nil && len(s.ProtoReflect().GetUnknown()) > 0 {
+		return errUnknownField
+	}
+	return nil
+}
+
+// opMessage returns the command inside the envelope, or nil if there is none.
+func opMessage(c *Command) protoreflect.Message {
+	switch op := c.GetOp().(type) {
+	case *Command_Acquire:
+		return op.Acquire.ProtoReflect()
+	case *Command_Release:
+		return op.Release.ProtoReflect()
+	case *Command_Renew:
+		return op.Renew.ProtoReflect()
+	case *Command_Abandon:
+		return op.Abandon.ProtoReflect()
+	case *Command_Poll:
+		return op.Poll.ProtoReflect()
+	case *Command_OpenSession:
+		return op.OpenSession.ProtoReflect()
+	case *Command_RenewSession:
+		return op.RenewSession.ProtoReflect()
+	case *Command_EndSession:
+		return op.EndSession.ProtoReflect()
+	case *Command_Configure:
+		return op.Configure.ProtoReflect()
+	}
+	return nil
+}
+
+// Check tells whether c can be written: it has an operation and all its strings are valid UTF-8.
+func Check(c *Command) error {
+	if c.GetOp() == nil {
+		return errUnknownCommand
+	}
+	if !validTexts(c) {
+		return errors.New("a text is not valid UTF-8")
+	}
+	return nil
+}
+
+func validTexts(c *Command) bool {
+	switch op := c.GetOp().(type) {
+	case *Command_Acquire:
+		a := op.Acquire
+		return valid(a.GetName(), a.GetKey(), a.GetSession(), a.GetOwner(), a.GetMetadata())
+	case *Command_Release:
+		return valid(op.Release.GetName(), op.Release.GetKey(), op.Release.GetSession())
+	case *Command_Renew:
+		return valid(op.Renew.GetName(), op.Renew.GetKey(), op.Renew.GetSession())
+	case *Command_Abandon:
+		return valid(op.Abandon.GetKey())
+	case *Command_Poll:
+		return valid(op.Poll.GetKeys()...)
+	case *Command_OpenSession:
+		return valid(op.OpenSession.GetId(), op.OpenSession.GetOwner(), op.OpenSession.GetMetadata())
+	case *Command_RenewSession:
+		return valid(op.RenewSession.GetId())
+	case *Command_EndSession:
+		return valid(op.EndSession.GetId())
+	}
+	return true
+}
+
+func valid(texts ...string) bool {
+	for _, s := range texts {
+		if !utf8.ValidString(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// FromAcquire and its siblings put a command into its envelope.
+func FromAcquire(a *Acquire) *Command { return &Command{Op: &Command_Acquire{Acquire: a}} }
+
+// FromRelease wraps r.
+func FromRelease(r *Release) *Command { return &Command{Op: &Command_Release{Release: r}} }
+
+// FromRenew wraps r.
+func FromRenew(r *Renew) *Command { return &Command{Op: &Command_Renew{Renew: r}} }
+
+// FromAbandon wraps a.
+func FromAbandon(a *Abandon) *Command { return &Command{Op: &Command_Abandon{Abandon: a}} }
+
+// FromPoll wraps p.
+func FromPoll(p *Poll) *Command { return &Command{Op: &Command_Poll{Poll: p}} }
+
+// FromOpenSession wraps o.
+func FromOpenSession(o *OpenSession) *Command {
+	return &Command{Op: &Command_OpenSession{OpenSession: o}}
+}
+
+// FromRenewSession wraps r.
+func FromRenewSession(r *RenewSession) *Command {
+	return &Command{Op: &Command_RenewSession{RenewSession: r}}
+}
+
+// FromEndSession wraps e.
+func FromEndSession(e *EndSession) *Command { return &Command{Op: &Command_EndSession{EndSession: e}} }
+
+// FromConfigure wraps c.
+func FromConfigure(c *Configure) *Command { return &Command{Op: &Command_Configure{Configure: c}} }

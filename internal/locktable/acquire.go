@@ -1,0 +1,203 @@
+package locktable
+
+import (
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+)
+
+func (t *Table) acquire(a *command.Acquire) Outcome {
+	if err := CheckAcquire(t.settings, a); err != nil {
+		return invalid(err)
+	}
+	key, _ := ParseKey(a.GetKey())
+	if a.GetRequest() == 0 {
+		return t.acquireKey(key, a)
+	}
+	s := t.sharedSession(a.GetSession())
+	if s == nil {
+		return t.noSession(a.GetSession())
+	}
+	o := t.numbered(s, request{number: a.GetRequest(), op: opAcquire, key: a.GetKey()}, func() Outcome {
+		return t.acquireKey(key, a)
+	})
+	if o.Code == Held && o.Holder == nil {
+		o.Holder = t.describe(a.GetName())
+	}
+	return o
+}
+
+// describe returns what a refused client is told about a lock that may be free by now.
+func (t *Table) describe(name string) *Holder {
+	if l := t.lockNamed(name); l != nil {
+		return l.describe()
+	}
+	return &Holder{}
+}
+
+func (t *Table) noSession(id string) Outcome {
+	if t.privateClaim(id) != nil {
+		return Outcome{Code: SessionPrivate}
+	}
+	return Outcome{Code: NoSession}
+}
+
+// acquireKey answers for a known key, refuses a spent one, and asks for the lock with a fresh one.
+func (t *Table) acquireKey(key Key, a *command.Acquire) Outcome {
+	if c := t.keys.get(key); c != nil {
+		return t.repeat(c, a)
+	}
+	switch {
+	case t.spent.has(key):
+		return Outcome{Code: KeySpent}
+	case t.sharedSession(a.GetKey()) != nil:
+		return Outcome{Code: KeyInUse}
+	case a.GetSession() == "":
+		return t.ask(key, nil, a)
+	}
+	s := t.sharedSession(a.GetSession())
+	switch {
+	case s == nil:
+		return t.noSession(a.GetSession())
+	case s.n >= int(t.settings.GetMaxKeysPerSession()):
+		return Outcome{Code: TooManyKeys}
+	}
+	return t.ask(key, s, a)
+}
+
+// repeat answers an acquire whose key is known.
+func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
+	if !c.is(a) {
+		return Outcome{Code: KeyInUse}
+	}
+	t.touch(c.lock)
+	if !c.waiting() {
+		c.attachment = 0
+		return c.granted()
+	}
+	if a.GetWait() == 0 {
+		l := c.lock
+		t.drop(c, EventTimedOut, keepKey)
+		t.serve(l)
+		return Outcome{Code: Held, Holder: t.describe(a.GetName())}
+	}
+	c.attachment = a.GetAttachment()
+	t.await(c, a.GetWait())
+	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: c.lock.slots, Position: c.position()}
+}
+
+// is tells whether a asks for what c is.
+func (c *claim) is(a *command.Acquire) bool {
+	session := ""
+	if c.session != nil {
+		session = c.session.id
+	}
+	return c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode() &&
+		session == a.GetSession()
+}
+
+// ask grants the lock to a new key, refuses it, or puts it into the queue.
+func (t *Table) ask(key Key, s *session, a *command.Acquire) Outcome {
+	l := t.lockNamed(a.GetName())
+	if l != nil && l.used() && l.slots != a.GetSlots() {
+		return Outcome{Code: ModeMismatch}
+	}
+	if l != nil && s != nil && l.slots == 0 {
+		if held := s.holdOn(l); held != nil {
+			return t.reenter(key, held, a)
+		}
+	}
+	switch {
+	case l == nil:
+		if t.locks.Len() >= int(t.settings.GetMaxLocks()) {
+			return Outcome{Code: TooManyLocks}
+		}
+		l = t.newLock(a.GetName())
+	case l.waiters.n > 0 || !l.admits(a.GetMode()):
+		return t.queue(key, s, l, a)
+	}
+	t.touch(l)
+	l.slots = a.GetSlots()
+	c := t.newClaim(key, s, l, a)
+	t.hold(c, t.nextToken())
+	return c.granted()
+}
+
+// reenter counts one more hold of a session that holds the lock already.
+func (t *Table) reenter(key Key, held *claim, a *command.Acquire) Outcome {
+	if held.modeOf() != a.GetMode() {
+		return Outcome{Code: ModeMismatch}
+	}
+	t.touch(held.lock)
+	c := t.newClaim(key, held.session, held.lock, a)
+	t.hold(c, held.token)
+	return c.granted()
+}
+
+// queue refuses an acquire that does not want to wait, and gives any other a place.
+func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome {
+	switch {
+	case a.GetWait() == 0:
+		return Outcome{Code: Held, Holder: l.describe()}
+	case l.waiters.n >= int(t.settings.GetMaxWaitersPerLock()):
+		return Outcome{Code: TooManyWaiters}
+	}
+	t.touch(l)
+	l.slots = a.GetSlots()
+	c := t.newClaim(key, s, l, a)
+	l.waiters.push(c)
+	t.counts.Waiters++
+	t.await(c, a.GetWait())
+	t.emit(c.event(EventQueued))
+	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.n}
+}
+
+// newClaim makes the claim of a fresh key. It is in no list of its lock yet.
+func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *claim {
+	c := &claim{
+		key: key, lock: l, session: s, seq: t.nextSeq(), since: t.now, mode: uint8(a.GetMode()),
+		ttl: time.Duration(a.GetTtl()), attachment: a.GetAttachment(),
+	}
+	if a.GetOwner() != "" || a.GetMetadata() != "" || a.GetLockDelay() != 0 {
+		c.extra = &extra{owner: a.GetOwner(), metadata: a.GetMetadata(), lockDelay: time.Duration(a.GetLockDelay())}
+	}
+	if s != nil {
+		t.touchSession(s)
+		s.link(c)
+	}
+	t.keys.put(c)
+	return c
+}
+
+// await starts the wait and the grace of c from now.
+func (t *Table) await(c *claim, wait int64) {
+	x := c.ensureExtra()
+	x.until = Never
+	if wait > 0 {
+		x.until = t.now.Add(time.Duration(wait))
+	}
+	t.grace(c)
+}
+
+func (t *Table) grace(c *claim) {
+	c.deadline = t.now.Add(time.Duration(t.settings.GetWaiterGrace()))
+	t.timers.arm(c)
+}
+
+// granted is the outcome for a key that holds.
+func (c *claim) granted() Outcome {
+	ttl, deadline := c.lease()
+	return Outcome{
+		Code: Granted, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token, TTL: ttl, Deadline: deadline,
+		Waited: c.details().waited,
+	}
+}
+
+// position counts from 1, the head of the queue.
+func (c *claim) position() int {
+	n := 1
+	for p := c.prev; p != nil; p = p.prev {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,199 @@
+package locktable
+
+import (
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+)
+
+// Time is a reading of the cluster clock: nanoseconds since the cluster began. It never moves backwards and says nothing
+// about the time of day.
+type Time int64
+
+// Never is later than every deadline.
+const Never Time = 1<<63 - 1
+
+// Add returns t+d, or Never if that would overflow.
+func (t Time) Add(d time.Duration) Time {
+	if s := t + Time(d); d < 0 || s >= t {
+		return s
+	}
+	return Never
+}
+
+// Sub returns the duration t-u.
+func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
+
+// Mode says how a hold shares its lock with others.
+type Mode = command.Mode
+
+// The modes of a readers-writer lock. A permit of a semaphore is Exclusive.
+const (
+	Exclusive = command.Mode_EXCLUSIVE
+	Shared    = command.Mode_SHARED
+)
+
+// KeyLen is the length of keys and of session ids, in characters of [0-9A-Za-z].
+const KeyLen = 32
+
+// Key is the secret that proves a hold or a place in a queue. It formats as "(secret)" so that it cannot reach a log by accident.
+type Key [KeyLen]byte
+
+// ParseKey returns the key that s spells, or false if s is not 32 characters of [0-9A-Za-z].
+func ParseKey(s string) (Key, bool) {
+	var k Key
+	if len(s) != KeyLen {
+		return k, false
+	}
+	for i := range KeyLen {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return Key{}, false
+		}
+		k[i] = c
+	}
+	return k, true
+}
+
+// Reveal returns the key in clear, for the client that it belongs to.
+func (k Key) Reveal() string { return string(k[:]) }
+
+// String hides the key.
+func (Key) String() string { return "(secret)" }
+
+// GoString hides the key.
+func (Key) GoString() string { return "(secret)" }
+
+// Code says what became of a command. The numbers are stored in snapshots and never change their meaning.
+type Code uint32
+
+// The outcomes.
+const (
+	// Invalid: the command breaks a rule that a correct gateway checks first; Outcome.Detail says which.
+	Invalid Code = iota
+	// Granted: the key holds the lock. Also the answer to a repeated Acquire of a held key.
+	Granted
+	// Waiting: the key has a place in the queue; a Granted, TimedOut or Cancelled event follows.
+	Waiting
+	// Held: the lock is not free and the acquire did not want to wait.
+	Held
+	// ModeMismatch: the lock is used in another mode or with other slots.
+	ModeMismatch
+	// KeySpent: the key, or the session id, stood for something that has ended.
+	KeySpent
+	// KeyInUse: the key or session id stands for something else already.
+	KeyInUse
+	// Released: the hold ended, or the place was given up.
+	Released
+	// NotHeld: the key does not hold the lock (and for Release has no place in its queue either).
+	NotHeld
+	// Renewed: the lifetime started anew.
+	Renewed
+	// Opened: the session lives. Also the answer to a repeated OpenSession.
+	Opened
+	// Ended: the session is over; Outcome.Released counts the keys whose holds went with it.
+	Ended
+	// NoSession: there is no such session.
+	NoSession
+	// SessionPrivate: the session belongs to one plain acquire and takes no second one.
+	SessionPrivate
+	// TooManyLocks: Settings.MaxLocks locks have a holder or a waiter.
+	TooManyLocks
+	// TooManyWaiters: Settings.MaxWaitersPerLock keys wait for the lock.
+	TooManyWaiters
+	// TooManySessions: Settings.MaxSessions shared sessions are open.
+	TooManySessions
+	// TooManyKeys: the session has Settings.MaxKeysPerSession holds and places.
+	TooManyKeys
+	// RequestTooOld: the request number is at or below the ones already forgotten.
+	RequestTooOld
+	// RequestMismatch: the request number came before with another operation or key.
+	RequestMismatch
+	// Done: a Poll, Abandon or Configure was applied.
+	Done
+	// Cancelled: the place in the queue was lost while its client waited for it. Apply never answers so; the node does, for
+	// a client that waits and whose place goes with an EventCancelled.
+	Cancelled
+)
+
+// Outcome is the answer to one command. Fields that the Code does not mention are zero.
+type Outcome struct {
+	Code Code
+	// Granted, Waiting: how the key stands. Held: nothing.
+	Mode  Mode
+	Slots uint32
+	// Granted: the fencing token.
+	Token uint64
+	// Granted, Renewed, Opened: the lifetime, and the cluster time at which it ends unless renewed.
+	TTL      time.Duration
+	Deadline Time
+	// Granted: how long the key stood in the queue.
+	Waited time.Duration
+	// Waiting: 1 is the head of the queue.
+	Position int
+	// Released, Ended: the number of keys whose holds ended (a place given up counts 0).
+	Released int
+	// Held: what there is to know about the lock.
+	Holder *Holder
+	// Invalid: one sentence that says which rule was broken.
+	Detail string
+	// The clock after the command's entry.
+	Now Time
+}
+
+// Holder tells a refused client about the lock. Of several holders it is the one that came first.
+type Holder struct {
+	Owner    string
+	Metadata string
+	Mode     Mode
+	Token    uint64
+	Since    Time
+	// When the hold ends unless renewed; for a lock that is free but blocked by a delay, when the delay ends.
+	Deadline Time
+	// How many hold it (0: blocked by a delay) and how many wait for it.
+	Holders int
+	Waiters int
+}
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	// EventGranted: Key holds Lock from now on.
+	EventGranted EventKind = iota + 1
+	// EventReleased: the hold was released, ended with its session, or was taken back undelivered.
+	EventReleased
+	// EventExpired: the hold's session expired.
+	EventExpired
+	// EventQueued: Key waits for Lock.
+	EventQueued
+	// EventCancelled: the place was given up, abandoned, no longer polled, or went with its session.
+	EventCancelled
+	// EventTimedOut: the wait ran out.
+	EventTimedOut
+	// EventSessionExpired: a shared session expired; Lock is empty.
+	EventSessionExpired
+)
+
+// Event tells observers what one step did. Events come in the order in which things happened.
+type Event struct {
+	Kind EventKind
+	Lock string
+	// The key concerned; never to be shown to anybody but its owner.
+	Key      Key
+	Mode     Mode
+	Slots    uint32
+	Token    uint64
+	Owner    string
+	Metadata string
+	// EventGranted: the session's lifetime and when it ends.
+	TTL      time.Duration
+	Deadline Time
+	// EventGranted, EventCancelled, EventTimedOut: how long it waited.
+	Waited time.Duration
+	// EventReleased, EventExpired: how long it held.
+	HeldFor time.Duration
+	// EventTimedOut: what the refused client is told.
+	Holder *Holder
+}

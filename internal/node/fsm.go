@@ -1,0 +1,145 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// Records of a snapshot that are written in one turn of the lock. Some hundred take well under a millisecond, which is how long an
+// entry may have to wait.
+const snapshotChunk = 256
+
+// fsm feeds the lock table with committed entries. hashicorp/raft calls Apply, Snapshot and Restore one at a time.
+type fsm struct {
+	fatal    func(error)
+	observer Observer
+	waiters  *waiters
+
+	mu    sync.Mutex // guards the table, also against readers
+	table *locktable.Table
+
+	live         atomic.Bool  // false while old entries are replayed: their events are no news
+	nextDeadline atomic.Int64 // locktable.Time, or math.MaxInt64
+	logBytes     atomic.Int64 // applied since the last snapshot
+}
+
+func newFSM(c Config, w *waiters) *fsm {
+	f := &fsm{fatal: c.Fatal, observer: c.Observer, waiters: w, table: locktable.New(locktable.DefaultSettings())}
+	f.nextDeadline.Store(math.MaxInt64)
+	return f
+}
+
+// Apply executes one committed entry and returns its outcomes, valid until the next call.
+func (f *fsm) Apply(l *raft.Log) any {
+	e, err := command.Decode(l.Data)
+	if err != nil {
+		// Others may understand it. Going on without it would make this replica lie.
+		err = fmt.Errorf("log entry %d: %w", l.Index, err)
+		f.fatal(err)
+		return err
+	}
+	f.logBytes.Add(int64(len(l.Data)))
+	now, outcomes, events := f.apply(e, l.Term)
+	if f.live.Load() {
+		f.waiters.tell(now, events)
+		f.observer.Applied(e.GetCommands(), outcomes, events)
+	}
+	return outcomes
+}
+
+func (f *fsm) apply(e *command.Entry, term uint64) (locktable.Time, []locktable.Outcome, []locktable.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := locktable.Time(e.GetTime())
+	if e.GetTerm() != term {
+		now = f.table.Now()
+	}
+	outcomes, events := f.table.Apply(now, e.GetCommands())
+	f.noteDeadline()
+	return f.table.Now(), outcomes, events
+}
+
+func (f *fsm) noteDeadline() {
+	if at, ok := f.table.NextDeadline(); ok {
+		f.nextDeadline.Store(int64(at))
+	} else {
+		f.nextDeadline.Store(math.MaxInt64)
+	}
+}
+
+// now returns the time of the newest entry.
+func (f *fsm) now() (now locktable.Time) {
+	f.view(func(t *locktable.Table) { now = t.Now() })
+	return now
+}
+
+// view calls g with the table. g must be brief: no entry is applied meanwhile.
+func (f *fsm) view(g func(*locktable.Table)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g(f.table)
+}
+
+// Snapshot begins a snapshot of the present state. Writing it out goes on while entries are applied.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logBytes.Store(0)
+	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot()}, nil
+}
+
+// Restore replaces the table by the one that r holds.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	t, err := locktable.Restore(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.table = t
+	f.noteDeadline()
+	f.logBytes.Store(0)
+	return nil
+}
+
+// fsmSnapshot writes a snapshot in turns with the entries that are applied meanwhile.
+type fsmSnapshot struct {
+	fsm  *fsm
+	snap *locktable.Snapshot
+}
+
+func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	for {
+		chunk, err := s.next()
+		if err == io.EOF {
+			return sink.Close()
+		}
+		if err == nil {
+			_, err = sink.Write(chunk)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
+		}
+	}
+}
+
+func (s *fsmSnapshot) next() ([]byte, error) {
+	s.fsm.mu.Lock()
+	defer s.fsm.mu.Unlock()
+	return s.snap.Next(snapshotChunk)
+}
+
+func (s *fsmSnapshot) Release() {
+	s.fsm.mu.Lock()
+	defer s.fsm.mu.Unlock()
+	s.snap.Close()
+}

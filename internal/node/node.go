@@ -1,0 +1,283 @@
+// Package node is one member of a DoubleDutch cluster: it brings commands into the replicated log, applies the log to the
+// lock table, keeps cluster time while it leads, and parks the clients that wait.
+//
+// What is promised: when Propose or Acquire returns an outcome, the command is applied and, unless the node is volatile,
+// on disk. When they return an error, the error says whether the command may still take effect (ErrUnknown) or not. A
+// client that waits in Acquire gets exactly one answer. All methods may be called from any goroutine.
+//
+// In this release a node is the only voter of its cluster.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/storage"
+)
+
+// Config says how a node runs.
+type Config struct {
+	// Dir is the data directory. Empty: volatile, everything is kept in memory and gone with the process.
+	Dir string
+	// Settings are the limits that the cluster shall enforce; they are proposed when they differ from the replicated ones. nil keeps
+	// those.
+	Settings *command.Settings
+	// Logger gets what an operator should know. Default: discard.
+	Logger *slog.Logger
+	// Observer is told what was applied and committed. Default: nobody.
+	Observer Observer
+	// Fatal is called when the process must not go on: a write to disk failed or hangs, or a log entry cannot be
+	// understood. It should not return. Default: panic.
+	Fatal func(error)
+	// HangTimeout is how long a write to disk may take before it counts as hanging. 0: the storage's default.
+	HangTimeout time.Duration
+	// MinFree is the number of free bytes on the disk below which new locks are refused. 0: the storage's default.
+	MinFree int64
+	// SnapshotBytes is the size of the log since the last snapshot that brings the next one. 0: 64 MiB.
+	SnapshotBytes int64
+}
+
+// Observer is told what happens, to count it. Its methods must not block.
+type Observer interface {
+	// Applied is called for each applied entry, one at a time, with slices that are valid during the call. Entries that are
+	// replayed at the start are not told.
+	Applied(cmds []*command.Command, out []locktable.Outcome, events []locktable.Event)
+	// Committed is called by the leader when an entry with that many commands (0: a tick) was committed and applied, with the time since it
+	// was proposed.
+	Committed(commands int, latency time.Duration)
+}
+
+type nobody struct{}
+
+func (nobody) Applied([]*command.Command, []locktable.Outcome, []locktable.Event) {}
+func (nobody) Committed(int, time.Duration)                                       {}
+
+const (
+	defaultSnapshotBytes = 64 << 20
+	snapshotCheck        = time.Second
+	// How often a node without office looks whether it has been elected (the signal of hashicorp/raft may get lost).
+	officeCheck = 100 * time.Millisecond
+)
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Observer == nil {
+		c.Observer = nobody{}
+	}
+	if c.Fatal == nil {
+		c.Fatal = func(err error) { panic(err) }
+	}
+	if c.SnapshotBytes == 0 {
+		c.SnapshotBytes = defaultSnapshotBytes
+	}
+	return c
+}
+
+// Node is a running member.
+type Node struct {
+	config  Config
+	store   *storage.Store
+	raft    *raft.Raft
+	fsm     *fsm
+	clock   clock
+	queue   *queue
+	waiters *waiters
+	stall   *stall
+
+	proposals proposals
+
+	attachments atomic.Uint64 // the last one given out
+	stopping    chan struct{} // closed: parked clients go
+	stop        chan struct{} // closed: the goroutines end
+	stopOnce    sync.Once
+	closeOnce   sync.Once
+	closeErr    error
+	done        sync.WaitGroup
+}
+
+// Open starts a node and returns when it leads and has applied all that was committed before. The error says in one
+// sentence what an operator can do about it, where it comes from the data directory.
+func Open(ctx context.Context, c Config) (*Node, error) {
+	c = c.withDefaults()
+	n := &Node{
+		config: c, queue: newQueue(), waiters: newWaiters(), stall: newStall(),
+		stopping: make(chan struct{}), stop: make(chan struct{}),
+	}
+	n.attachments.Store(rand.Uint64())
+	n.fsm = newFSM(c, n.waiters)
+	if err := n.openStore(); err != nil {
+		return nil, err
+	}
+	if err := n.startRaft(); err != nil {
+		return nil, errors.Join(err, n.store.Close())
+	}
+	ready := make(chan struct{})
+	n.done.Go(func() { n.lead(ready) })
+	n.done.Go(n.keepPlaces)
+	n.done.Go(func() { n.stall.watch(n.stop) })
+	n.done.Go(n.takeSnapshots)
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("the node did not get to lead: %w", ctx.Err()), n.Close())
+	}
+	if err := n.configure(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) openStore() (err error) {
+	o := storage.Options{
+		Dir: n.config.Dir, Logger: n.config.Logger, Fatal: n.config.Fatal,
+		HangTimeout: n.config.HangTimeout, MinFree: n.config.MinFree,
+	}
+	if n.volatile() {
+		n.store = storage.OpenVolatile(o)
+		return nil
+	}
+	n.store, err = storage.Open(o)
+	return err
+}
+
+func (n *Node) volatile() bool { return n.config.Dir == "" }
+
+// configure proposes the wanted settings if the replicated ones differ. The first entry of a new cluster does it in any
+// case, so that the settings never depend on the defaults of the binary that replays the log.
+func (n *Node) configure(ctx context.Context) error {
+	want := n.config.Settings
+	var have *command.Settings
+	fresh := false
+	n.fsm.view(func(t *locktable.Table) { have, fresh = t.Settings(), t.Now() == 0 && t.Stats().LastToken == 0 })
+	if want == nil {
+		want = have
+	}
+	if !fresh && locktable.SameSettings(want, have) {
+		return nil
+	}
+	o, err := n.Propose(ctx, command.FromConfigure(&command.Configure{Settings: want}))
+	if err != nil {
+		return fmt.Errorf("set the limits: %w", err)
+	}
+	if o.Code != locktable.Done {
+		return fmt.Errorf("set the limits: %s", o.Detail)
+	}
+	return nil
+}
+
+// lead proposes while the node is in office, and refuses commands while it is not.
+func (n *Node) lead(ready chan<- struct{}) {
+	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer}
+	for n.awaitOffice() {
+		if !n.takeOffice() {
+			continue
+		}
+		if ready != nil {
+			close(ready)
+			ready = nil
+		}
+		stopped := p.run(n.stop)
+		n.clock.leaveOffice()
+		if stopped {
+			return
+		}
+		n.config.Logger.Warn("lost leadership")
+	}
+	n.queue.fail(ErrStopping)
+}
+
+// awaitOffice returns true when the node is elected, and false when it stops.
+func (n *Node) awaitOffice() bool {
+	t := time.NewTicker(officeCheck)
+	defer t.Stop()
+	for n.raft.State() != raft.Leader {
+		select {
+		case <-n.raft.LeaderCh():
+		case <-t.C:
+		case <-n.queue.wake:
+			n.queue.fail(ErrUnavailable)
+		case <-n.stop:
+			return false
+		}
+	}
+	return true
+}
+
+// takeOffice waits until everything committed before is applied and starts the clock from there.
+func (n *Node) takeOffice() bool {
+	term := n.raft.CurrentTerm()
+	if err := n.raft.Barrier(0).Error(); err != nil {
+		return false
+	}
+	base := n.fsm.now()
+	if n.raft.CurrentTerm() != term || n.raft.State() != raft.Leader {
+		return false
+	}
+	n.clock.takeOffice(term, base)
+	n.fsm.live.Store(true)
+	return true
+}
+
+// takeSnapshots lets raft snapshot the table, and cut the log, whenever the log has grown enough. A nearly full disk is no
+// time for it.
+func (n *Node) takeSnapshots() {
+	t := time.NewTicker(snapshotCheck)
+	defer t.Stop()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-t.C:
+			if n.fsm.logBytes.Load() >= n.config.SnapshotBytes && !n.store.Full() {
+				n.snapshot()
+			}
+		}
+	}
+}
+
+func (n *Node) snapshot() {
+	start := time.Now()
+	err := n.raft.Snapshot().Error()
+	switch {
+	case err == nil:
+		n.config.Logger.Debug("snapshot taken", "duration", time.Since(start))
+	case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
+	default:
+		n.config.Logger.Error("snapshot failed", "error", err)
+	}
+}
+
+// StopWaiting sends away all clients that wait, and those that come to wait, with ErrStopping. Their places are kept for
+// the grace from now on, so that they still have them when the server is back.
+func (n *Node) StopWaiting() {
+	n.stopOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		n.pollPlaces(ctx)
+		close(n.stopping)
+	})
+}
+
+// Close finishes what is in flight, and closes the log. It is harmless to call it again.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() {
+		n.StopWaiting()
+		n.queue.close()
+		close(n.stop)
+		n.done.Wait()
+		n.closeErr = errors.Join(n.raft.Shutdown().Error(), n.store.Close())
+	})
+	return n.closeErr
+}

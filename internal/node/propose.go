@@ -1,0 +1,239 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// Propose brings c into the log and returns its outcome. When ctx ends first, or the log does not answer for about 5 s,
+// the error wraps ErrUnknown: the command may still take effect. The node may read c until then.
+func (n *Node) Propose(ctx context.Context, c *command.Command) (locktable.Outcome, error) {
+	p, err := n.enqueue(c)
+	if err != nil {
+		return locktable.Outcome{}, err
+	}
+	select {
+	case <-p.done:
+		return n.result(p)
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-n.stall.stalled():
+		err = errStalled
+	}
+	// Whoever finishes p later finds room in its channel; nobody recycles it.
+	return locktable.Outcome{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
+func (n *Node) result(p *proposal) (locktable.Outcome, error) {
+	out, err := p.out, p.err
+	n.proposals.put(p)
+	return out, err
+}
+
+// enqueue puts c into the queue of the log, unless it is a new burden that cannot be taken on now.
+func (n *Node) enqueue(c *command.Command) (*proposal, error) {
+	if err := command.Check(c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	most := 2 * maxPending
+	if n.isBurden(c) {
+		if err := n.refuseBurden(); err != nil {
+			return nil, err
+		}
+		most = maxPending
+	}
+	p := n.proposals.get(c)
+	if err := n.queue.put(p, most); err != nil {
+		n.proposals.put(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// refuseBurden returns why nothing new can be taken on, or nil.
+func (n *Node) refuseBurden() error {
+	if n.store.Full() {
+		return ErrDiskFull
+	}
+	select {
+	case <-n.stall.stalled():
+		return fmt.Errorf("%w: %w", ErrUnavailable, errStalled)
+	default:
+		return nil
+	}
+}
+
+// isBurden tells whether c asks for something that is not there yet. An acquire with a known key is a repetition.
+func (n *Node) isBurden(c *command.Command) bool {
+	if c.GetOpenSession() != nil {
+		return true
+	}
+	a := c.GetAcquire()
+	if a == nil {
+		return false
+	}
+	if !n.store.Full() {
+		return true
+	}
+	known := false
+	if key, ok := locktable.ParseKey(a.GetKey()); ok {
+		n.fsm.view(func(t *locktable.Table) { _, known = t.Key(key) })
+	}
+	return !known
+}
+
+// Acquire proposes a and, when it gets a place in the queue, waits until the place turns into a grant or is lost. The
+// outcome's code is Granted, Held (also when the wait ran out; then Waited says how long it was), Cancelled, or another refusal. When
+// ctx ends first, the error wraps ctx.Err(), and the place, or the grant that came too late, is given back. Acquire sets
+// a.Attachment, and the node may read a until the outcome is known.
+func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
+	a.Attachment = n.newAttachment()
+	if a.GetWait() == 0 {
+		return n.try(ctx, a)
+	}
+	key, ok := locktable.ParseKey(a.GetKey())
+	if !ok {
+		return n.try(ctx, a) // and be refused as every other malformed key
+	}
+	select {
+	case <-n.stopping:
+		return locktable.Outcome{}, ErrStopping
+	default:
+	}
+	w := n.waiters.park(key, n.needsPolls(a.GetWait()))
+	defer n.waiters.leave(w)
+	o, err := n.try(ctx, a)
+	if err != nil || o.Code != locktable.Waiting {
+		return o, err
+	}
+	select {
+	case o := <-w.ended:
+		return o, nil
+	case <-n.stopping:
+		return locktable.Outcome{}, ErrStopping
+	case <-ctx.Done():
+		n.Abandon(a.GetKey(), a.GetAttachment())
+		return locktable.Outcome{}, ctx.Err()
+	}
+}
+
+func (n *Node) newAttachment() uint64 {
+	for {
+		if a := n.attachments.Add(1); a != 0 {
+			return a
+		}
+	}
+}
+
+func (n *Node) needsPolls(wait int64) bool {
+	var grace time.Duration
+	n.fsm.view(func(t *locktable.Table) { grace = time.Duration(t.Settings().GetWaiterGrace()) })
+	return needsPolls(wait, grace)
+}
+
+// try proposes a. Whatever comes of it after the caller was told that it is unknown is taken back: the Abandon follows it in
+// the log, and does nothing if the client has come back with its key before.
+func (n *Node) try(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
+	o, err := n.Propose(ctx, command.FromAcquire(a))
+	if errors.Is(err, ErrUnknown) {
+		n.Abandon(a.GetKey(), a.GetAttachment())
+	}
+	return o, err
+}
+
+// Abandon takes back an acquire whose answer could not be delivered, unless its client has come back in the meantime. It does
+// not wait, and after a failure the hold or place ends by its deadline.
+func (n *Node) Abandon(key string, attachment uint64) {
+	if _, err := n.enqueue(command.FromAbandon(&command.Abandon{Key: key, Attachment: attachment})); err != nil {
+		n.config.Logger.Warn("an undelivered grant or an abandoned place stays until its deadline", "error", err)
+	}
+}
+
+// keepPlaces polls for the parked clients, so that their places outlive the grace and nothing else does.
+func (n *Node) keepPlaces() {
+	for {
+		var grace time.Duration
+		n.fsm.view(func(t *locktable.Table) { grace = time.Duration(t.Settings().GetWaiterGrace()) })
+		timer := time.NewTimer(grace / 3)
+		select {
+		case <-timer.C:
+		case <-n.stop:
+			timer.Stop()
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), grace/3)
+		n.pollPlaces(ctx)
+		cancel()
+	}
+}
+
+func (n *Node) pollPlaces(ctx context.Context) {
+	for _, c := range n.waiters.polls() {
+		if _, err := n.Propose(ctx, c); err != nil {
+			n.config.Logger.Warn("places in queues were not polled", "error", err)
+			return
+		}
+	}
+}
+
+// Read calls f with the table and the present cluster time. What was acknowledged before the call is seen. f must be
+// brief, since nothing is applied meanwhile, and must keep no reference to the table.
+//
+// The only voter has applied whatever it acknowledged, so no round through the log is needed.
+func (n *Node) Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now, _, ok := n.clock.read()
+	if !ok {
+		return ErrUnavailable
+	}
+	n.fsm.view(func(t *locktable.Table) { f(t, max(now, t.Now())) })
+	return nil
+}
+
+// Status tells how the node is.
+type Status struct {
+	Ready    bool
+	Reason   string // why it is not ready
+	Volatile bool
+	DiskFull bool
+	// How long the oldest write to disk has been running; 0 if none is.
+	DiskStall time.Duration
+	// The newest applied log entry.
+	AppliedIndex uint64
+	// Commands that wait for the log.
+	Pending   int
+	ClusterID string
+	NodeID    string
+}
+
+// A disk that has not answered for so long makes the node unready, long before the watchdog ends it.
+const stallUnready = 2 * time.Second
+
+// Status returns the present state. It does not wait for anything.
+func (n *Node) Status() Status {
+	s := Status{
+		Volatile: n.volatile(), DiskFull: n.store.Full(), DiskStall: n.store.Stalled(), AppliedIndex: n.raft.AppliedIndex(),
+		Pending: n.queue.len(), ClusterID: n.store.ClusterID(), NodeID: n.store.NodeID(),
+	}
+	_, _, leads := n.clock.read()
+	select {
+	case <-n.stopping:
+		s.Reason = ErrStopping.Error()
+	default:
+		switch {
+		case !leads:
+			s.Reason = ErrUnavailable.Error()
+		case s.DiskStall > stallUnready:
+			s.Reason = "the disk does not answer"
+		}
+	}
+	s.Ready = s.Reason == ""
+	return s
+}

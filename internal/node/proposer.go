@@ -1,0 +1,241 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// Bounds of the proposer.
+const (
+	// Commands may wait for the log in this number. Beyond it new acquires are refused, so that what waits can still be
+	// answered in time; twice as much may wait of what frees locks.
+	maxPending = 1 << 16
+	// An entry is filled up to this many bytes (one command more may go beyond it, which is far below command.MaxEntryBytes).
+	maxBatchBytes = 1 << 20
+	// While anything can expire, an idle leader moves the clock at least this often, so that the time that a failover may
+	// add to a lease stays below it.
+	maxTick = time.Second
+)
+
+// proposal is a command on its way through the log.
+type proposal struct {
+	cmd  *command.Command
+	out  locktable.Outcome
+	err  error
+	done chan struct{} // gets one value when out or err is set
+}
+
+func (p *proposal) finish(err error) {
+	p.err = err
+	p.done <- struct{}{}
+}
+
+// proposals are used again and again. Each node has its own, since a channel must not leave its synctest bubble.
+type proposals struct{ pool sync.Pool }
+
+func (ps *proposals) get(c *command.Command) *proposal {
+	p, ok := ps.pool.Get().(*proposal)
+	if !ok {
+		p = &proposal{done: make(chan struct{}, 1)}
+	}
+	p.cmd = c
+	return p
+}
+
+// put takes p back, once its owner has received from done.
+func (ps *proposals) put(p *proposal) {
+	p.cmd, p.err, p.out = nil, nil, locktable.Outcome{}
+	ps.pool.Put(p)
+}
+
+// queue holds the commands that wait for the next entry.
+type queue struct {
+	wake chan struct{} // has a value when pending may be non-empty
+
+	mu      sync.Mutex // guards all below
+	pending []*proposal
+	closed  bool
+}
+
+func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
+
+// put appends p, unless the queue is closed or too long.
+func (q *queue) put(p *proposal, most int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return ErrStopping
+	case len(q.pending) >= most:
+		return ErrOverloaded
+	}
+	if q.pending = append(q.pending, p); len(q.pending) == 1 {
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// take moves the commands of one entry, in order, to batch.
+func (q *queue) take(batch []*proposal) []*proposal {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	size := 0
+	for len(batch) < len(q.pending) && len(batch) < command.MaxCommandsPerEntry && size < maxBatchBytes {
+		p := q.pending[len(batch)]
+		size += proto.Size(p.cmd)
+		batch = append(batch, p)
+	}
+	rest := copy(q.pending, q.pending[len(batch):])
+	clear(q.pending[rest:])
+	q.pending = q.pending[:rest]
+	return batch
+}
+
+// close refuses all later commands. The ones that wait are still taken.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+}
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.pending)
+}
+
+// fail answers everything that waits with err.
+func (q *queue) fail(err error) {
+	for batch := q.take(nil); len(batch) > 0; batch = q.take(nil) {
+		for _, p := range batch {
+			p.finish(err)
+		}
+	}
+}
+
+// proposer turns queued commands into log entries, one entry in flight at a time, and ticks while the node is idle. It
+// runs only while the node leads; run ends when it does not.
+type proposer struct {
+	raft  *raft.Raft
+	fsm   *fsm
+	clock *clock
+	queue *queue
+	stall *stall
+	obs   Observer
+
+	batch []*proposal
+	cmds  []*command.Command
+}
+
+// run proposes until it loses office (false) or stop is closed and the queue is empty (true).
+func (p *proposer) run(stop <-chan struct{}) bool {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		// Whoever is ready to run may have a command to add; a lone one is not delayed by this.
+		runtime.Gosched()
+		if p.batch = p.queue.take(p.batch[:0]); len(p.batch) > 0 {
+			if !p.propose() {
+				return false
+			}
+			continue
+		}
+		wait := p.untilTick()
+		if wait <= 0 {
+			if !p.propose() {
+				return false
+			}
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-p.queue.wake:
+		case <-timer.C:
+		case <-stop:
+			if p.queue.len() == 0 {
+				return true
+			}
+		}
+	}
+}
+
+// untilTick returns how long an idle leader may let the clock stand: until the next deadline, and at most maxTick after
+// the last entry, if anything can expire at all.
+func (p *proposer) untilTick() time.Duration {
+	next := p.fsm.nextDeadline.Load()
+	if next == math.MaxInt64 {
+		return time.Hour
+	}
+	now, _, ok := p.clock.read()
+	if !ok {
+		return maxTick
+	}
+	return min(locktable.Time(next).Sub(now), p.fsm.now().Add(maxTick).Sub(now))
+}
+
+// propose writes the batch (none: a tick) as one entry and answers its commands. It returns false if the node lost office.
+func (p *proposer) propose() bool {
+	p.cmds = p.cmds[:0]
+	for _, b := range p.batch {
+		p.cmds = append(p.cmds, b.cmd)
+	}
+	now, term, ok := p.clock.read()
+	if !ok {
+		p.fail(ErrUnavailable)
+		return false
+	}
+	data, err := command.Encode(term, int64(now), p.cmds)
+	if err != nil {
+		p.fail(fmt.Errorf("%w: %w", ErrMalformed, err))
+		return true
+	}
+	start := time.Now()
+	p.stall.start()
+	defer p.stall.end()
+	f := p.raft.Apply(data, 0)
+	if err := f.Error(); err != nil {
+		p.fail(proposeError(err))
+		return false
+	}
+	outcomes, ok := f.Response().([]locktable.Outcome)
+	if !ok || len(outcomes) != len(p.batch) {
+		p.fail(ErrUnknown) // the entry was not understood; the node is on its way out
+		return false
+	}
+	p.obs.Committed(len(p.batch), time.Since(start))
+	for i, b := range p.batch {
+		b.out = outcomes[i]
+		b.finish(nil)
+	}
+	clear(p.batch)
+	return true
+}
+
+func (p *proposer) fail(err error) {
+	for _, b := range p.batch {
+		b.finish(err)
+	}
+	clear(p.batch)
+}
+
+// proposeError tells what certainly did not happen from what may still happen.
+func proposeError(err error) error {
+	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) ||
+		errors.Is(err, raft.ErrEnqueueTimeout) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
+}

@@ -1,0 +1,27 @@
+package server
+
+import (
+	"context"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+)
+
+// Backend is what the handlers need of a member of the cluster; *node.Node is one. Its methods are called from many
+// goroutines at once.
+type Backend interface {
+	// Propose has c applied and returns what came of it. Errors wrap the sentinels of package node, or are ctx.Err().
+	Propose(ctx context.Context, c *command.Command) (locktable.Outcome, error)
+	// Acquire is Propose for an acquire, except that it waits in the queue, if a asks for that. If ctx ends first, the
+	// place or the grant is given up and ctx.Err() returned. It sets a.Attachment.
+	Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error)
+	// Abandon takes back a grant whose answer could not be delivered. It does not wait.
+	Abandon(key string, attachment uint64)
+	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.
+	Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error
+	// Status does not block.
+	Status() node.Status
+	// StopWaiting ends all waiting, now and from now on, with node.ErrStopping.
+	StopWaiting()
+}

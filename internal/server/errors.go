@@ -1,0 +1,195 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+)
+
+// Code names what went wrong. Its spelling is part of the interface and never changes its meaning.
+type Code string
+
+// The codes. The OpenAPI document describes each; codeTable says which status goes with it.
+const (
+	CodeInvalidRequest   Code = "invalid_request"
+	CodeInvalidName      Code = "invalid_name"
+	CodeInvalidBody      Code = "invalid_body"
+	CodeInvalidField     Code = "invalid_field"
+	CodeUnauthorized     Code = "unauthorized"
+	CodeCrossSite        Code = "cross_site"
+	CodeNotFound         Code = "not_found"
+	CodeNotHeld          Code = "not_held"
+	CodeNoSession        Code = "no_session"
+	CodeMethodNotAllowed Code = "method_not_allowed"
+	CodeBodyTimeout      Code = "body_timeout"
+	CodeHeld             Code = "held"
+	CodeCancelled        Code = "cancelled"
+	CodeModeMismatch     Code = "mode_mismatch"
+	CodeKeySpent         Code = "key_spent"
+	CodeKeyInUse         Code = "key_in_use"
+	CodeSessionPrivate   Code = "session_private"
+	CodeRequestTooOld    Code = "request_too_old"
+	CodeBodyTooLarge     Code = "body_too_large"
+	CodeUnsupportedMedia Code = "unsupported_media_type"
+	CodeWrongHost        Code = "wrong_host"
+	CodeRequestMismatch  Code = "request_mismatch"
+	CodeTooManyLocks     Code = "too_many_locks"
+	CodeTooManyWaiters   Code = "too_many_waiters"
+	CodeTooManySessions  Code = "too_many_sessions"
+	CodeTooManyKeys      Code = "too_many_keys"
+	CodeOverloaded       Code = "overloaded"
+	CodeInternal         Code = "internal"
+	CodeUnavailable      Code = "unavailable"
+	CodeUnknown          Code = "unknown"
+	CodeDiskFull         Code = "disk_full"
+)
+
+// codeInfo is what the world sees of a code beside the sentence of the single case.
+type codeInfo struct {
+	status int
+	title  string
+	// Seconds for the Retry-After header; empty: none.
+	retryAfter string
+}
+
+// codeTable is the one mapping from codes to HTTP.
+var codeTable = map[Code]codeInfo{
+	CodeInvalidRequest:   {http.StatusBadRequest, "The request is not valid", ""},
+	CodeInvalidName:      {http.StatusBadRequest, "The lock's name is not valid", ""},
+	CodeInvalidBody:      {http.StatusBadRequest, "The body is not the JSON that was expected", ""},
+	CodeInvalidField:     {http.StatusBadRequest, "A field or parameter is not valid", ""},
+	CodeUnauthorized:     {http.StatusUnauthorized, "An API key is needed", ""},
+	CodeCrossSite:        {http.StatusForbidden, "Requests from other web sites are refused", ""},
+	CodeNotFound:         {http.StatusNotFound, "There is nothing at this path", ""},
+	CodeNotHeld:          {http.StatusNotFound, "The key does not hold the lock", ""},
+	CodeNoSession:        {http.StatusNotFound, "There is no such session", ""},
+	CodeMethodNotAllowed: {http.StatusMethodNotAllowed, "The path does not take this method", ""},
+	CodeBodyTimeout:      {http.StatusRequestTimeout, "The body did not arrive in time", ""},
+	CodeHeld:             {http.StatusConflict, "The lock is held", ""},
+	CodeCancelled:        {http.StatusConflict, "The place in the queue was lost", ""},
+	CodeModeMismatch:     {http.StatusConflict, "The lock is in use in another mode", ""},
+	CodeKeySpent:         {http.StatusConflict, "The key has been used up", ""},
+	CodeKeyInUse:         {http.StatusConflict, "The key stands for something else", ""},
+	CodeSessionPrivate:   {http.StatusConflict, "The session belongs to a single lock", ""},
+	CodeRequestTooOld:    {http.StatusConflict, "The request number is too old", ""},
+	CodeBodyTooLarge:     {http.StatusRequestEntityTooLarge, "The body is too large", ""},
+	CodeUnsupportedMedia: {http.StatusUnsupportedMediaType, "The body must be JSON", ""},
+	CodeWrongHost:        {http.StatusMisdirectedRequest, "This server does not answer for that host", ""},
+	CodeRequestMismatch:  {http.StatusUnprocessableEntity, "The request number was used for another request", ""},
+	CodeTooManyLocks:     {http.StatusTooManyRequests, "There are too many locks", retryLater},
+	CodeTooManyWaiters:   {http.StatusTooManyRequests, "Too many wait for the lock", retryLater},
+	CodeTooManySessions:  {http.StatusTooManyRequests, "There are too many sessions", retryLater},
+	CodeTooManyKeys:      {http.StatusTooManyRequests, "The session holds too much", retryLater},
+	CodeOverloaded:       {http.StatusTooManyRequests, "The server is overloaded", retrySoon},
+	CodeInternal:         {http.StatusInternalServerError, "The server made a mistake", ""},
+	CodeUnavailable:      {http.StatusServiceUnavailable, "The server cannot answer now", retrySoon},
+	CodeUnknown:          {http.StatusServiceUnavailable, "The outcome is not known", retrySoon},
+	CodeDiskFull:         {http.StatusInsufficientStorage, "The server's disk is full", retryLater},
+}
+
+// Error is the one error type of the door.
+type Error struct {
+	Code Code
+	// Detail is one sentence for the client. It carries no key and no session id.
+	Detail string
+	// field names the member, parameter or header that is wrong, if one is.
+	field string
+	// held is set with CodeHeld.
+	held *locktable.Outcome
+	// allow lists the methods, with CodeMethodNotAllowed.
+	allow string
+	// cause is for the log, never for the client.
+	cause error
+}
+
+func (e *Error) Error() string {
+	if e.cause != nil {
+		return string(e.Code) + ": " + e.Detail + ": " + e.cause.Error()
+	}
+	return string(e.Code) + ": " + e.Detail
+}
+
+func (e *Error) Unwrap() error { return e.cause }
+
+func (e *Error) status() int { return codeTable[e.Code].status }
+
+func fail(code Code, detail string) *Error { return &Error{Code: code, Detail: detail} }
+
+func failField(field, detail string) *Error {
+	return &Error{Code: CodeInvalidField, Detail: detail, field: field}
+}
+
+// errGone says that nobody is there to be answered.
+var errGone = errors.New("the client went away")
+
+// backendError turns an error of the Backend into what the client is told.
+func backendError(ctx context.Context, err error) error {
+	e := &Error{cause: err}
+	switch {
+	case ctx.Err() != nil:
+		return errGone
+	case errors.Is(err, node.ErrStopping):
+		e.Code, e.Detail = CodeUnavailable, "The server is stopping; ask again in a moment."
+	case errors.Is(err, node.ErrUnknown):
+		e.Code, e.Detail = CodeUnknown, "The server could not learn whether the request took effect. Repeating it with the same key is safe."
+	case errors.Is(err, node.ErrDiskFull):
+		e.Code, e.Detail = CodeDiskFull, "The disk is nearly full; locks can be renewed and released, but not acquired."
+	case errors.Is(err, node.ErrOverloaded):
+		e.Code, e.Detail = CodeOverloaded, "More is asked of the server than it can do; ask again in a moment."
+	case errors.Is(err, node.ErrUnavailable):
+		e.Code, e.Detail = CodeUnavailable, "The server cannot reach a majority or its log at the moment; nothing was changed."
+	case errors.Is(err, node.ErrMalformed):
+		e.Code, e.Detail = CodeInvalidRequest, "The request cannot be written down; some text in it is not valid."
+	default:
+		e.Code, e.Detail = CodeInternal, "Something went wrong inside the server."
+	}
+	return e
+}
+
+// asError returns err as an *Error; what is not one becomes CodeInternal.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: CodeInternal, Detail: "Something went wrong inside the server.", cause: err}
+}
+
+// outcomeErrors says how a refusal by the lock table is told.
+var outcomeErrors = map[locktable.Code]Error{
+	locktable.Held:            {Code: CodeHeld, Detail: "Somebody else holds the lock."},
+	locktable.Cancelled:       {Code: CodeCancelled, Detail: "The place in the queue was given up, or its session ended, before the lock became free."},
+	locktable.ModeMismatch:    {Code: CodeModeMismatch, Detail: "The lock is in use in a mode, or with a number of slots, that does not go with this request."},
+	locktable.KeySpent:        {Code: CodeKeySpent, Detail: "What this key or id stood for has ended; make a new one."},
+	locktable.KeyInUse:        {Code: CodeKeyInUse, Detail: "This key or id stands for another lock, mode or session already."},
+	locktable.NotHeld:         {Code: CodeNotHeld, Detail: "This key does not hold this lock."},
+	locktable.NoSession:       {Code: CodeNoSession, Detail: "There is no session with this id; it may have ended or expired."},
+	locktable.SessionPrivate:  {Code: CodeSessionPrivate, Detail: "This id is the key of a lock that was acquired without a session."},
+	locktable.TooManyLocks:    {Code: CodeTooManyLocks, Detail: "The server keeps as many locks as it may."},
+	locktable.TooManyWaiters:  {Code: CodeTooManyWaiters, Detail: "As many wait for this lock as may."},
+	locktable.TooManySessions: {Code: CodeTooManySessions, Detail: "As many sessions are open as may be."},
+	locktable.TooManyKeys:     {Code: CodeTooManyKeys, Detail: "The session has as many holds and places as it may."},
+	locktable.RequestTooOld:   {Code: CodeRequestTooOld, Detail: "The outcome of a request with this number is no longer remembered."},
+	locktable.RequestMismatch: {Code: CodeRequestMismatch, Detail: "A request with this number came before and asked for something else."},
+}
+
+// refusal turns an outcome that is not a success into an error.
+func refusal(out *locktable.Outcome) error {
+	if out.Code == locktable.Invalid {
+		return fail(CodeInvalidRequest, sentence(out.Detail))
+	}
+	e, ok := outcomeErrors[out.Code]
+	if !ok {
+		return &Error{Code: CodeInternal, Detail: "Something went wrong inside the server.", cause: errors.New("unexpected outcome")}
+	}
+	if out.Code == locktable.Held {
+		e.held = out
+		if out.Waited > 0 {
+			e.Detail = "Somebody else held the lock until the wait ran out."
+		}
+	}
+	return &e
+}

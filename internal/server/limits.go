@@ -1,0 +1,41 @@
+package server
+
+import "time"
+
+// All limits of the door. The limits of the lock table are replicated settings and stand with it.
+const (
+	maxHeaderBytes = 16 << 10
+	maxBodyBytes   = 64 << 10
+	maxStreams     = 128 // HTTP/2 streams of one connection
+
+	readHeaderTimeout = 5 * time.Second // also bounds the TLS handshake
+	readTimeout       = 15 * time.Second
+	idleTimeout       = 60 * time.Second
+	// An answer that waited for nothing is written within this time after its request was read.
+	writeTimeout = 30 * time.Second
+	// An answer after a wait, and each piece of a streamed one, gets this long.
+	deliverTimeout = 10 * time.Second
+	// A silent HTTP/2 connection is pinged, a silent TCP connection is probed.
+	pingAfter   = 20 * time.Second
+	pingTimeout = 10 * time.Second
+
+	defaultMaxConnections      = 20_000
+	defaultMaxConnectionsPerIP = 200
+
+	defaultTTL = 30 * time.Second
+	minTTL     = time.Millisecond // shorter wishes are rounded up to it
+	// No duration that a client sends is longer; the settings are stricter still. 100 years fit an int64 of nanoseconds.
+	maxSeconds = 3_200_000_000
+
+	defaultListLimit = 100
+	maxListLimit     = 1000
+	// How many holders and waiters of one lock an answer shows, and how many holders per lock a listing shows. Counts are always whole.
+	maxShown       = 1000
+	maxShownListed = 10
+	// How many locks one step of a streamed listing reads under the table's protection.
+	listStep = 256
+
+	// What clients are told to wait before they try again.
+	retrySoon  = "1"
+	retryLater = "5"
+)

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// Metrics counts what the server does, for GET /metrics. It is a node.Observer: the node tells it what was applied. No
+// label ever carries a name, a key or anything else that a client chose.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	grants        [3]prometheus.Counter // by kind
+	refusals      map[locktable.Code]prometheus.Counter
+	releases      prometheus.Counter
+	expiries      prometheus.Counter
+	sessionsEnded prometheus.Counter
+	cancellations prometheus.Counter
+	timeouts      prometheus.Counter
+	undelivered   prometheus.Counter
+	wait, hold    prometheus.Histogram
+	commit, batch prometheus.Histogram
+
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+
+	connections                prometheus.Gauge
+	refusedTotal, refusedPerIP prometheus.Counter
+}
+
+const namespace = "doubledutch"
+
+// Kinds of grants.
+const (
+	kindExclusive = iota
+	kindShared
+	kindSemaphore
+)
+
+// Seconds from a tenth of a millisecond to an hour.
+var longBuckets = []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 900, 3600}
+
+// Seconds from 50 microseconds to ten.
+var shortBuckets = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}
+
+var batchBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512}
+
+// NewMetrics returns counters in a registry of their own, together with those of the process and of the Go runtime.
+func NewMetrics() *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), refusals: make(map[locktable.Code]prometheus.Counter)}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.addLocks()
+	m.addRequests()
+	return m
+}
+
+func (m *Metrics) addLocks() {
+	grants := m.counters("grants_total", "Holds granted, re-entrant ones included.", "mode")
+	m.grants = [3]prometheus.Counter{grants.WithLabelValues("exclusive"), grants.WithLabelValues("shared"), grants.WithLabelValues("semaphore")}
+	refusals := m.counters("refusals_total", "Acquires and sessions refused by the lock table.", "code")
+	for code, e := range outcomeErrors {
+		m.refusals[code] = refusals.WithLabelValues(string(e.Code))
+	}
+	m.refusals[locktable.Invalid] = refusals.WithLabelValues(string(CodeInvalidRequest))
+	m.releases = m.counter("releases_total", "Holds that ended by release, or with their session's end.")
+	m.expiries = m.counter("expiries_total", "Holds that ended because their lifetime passed.")
+	m.sessionsEnded = m.counter("session_expiries_total", "Shared sessions whose lifetime passed.")
+	m.cancellations = m.counter("cancellations_total", "Places in queues given up, or lost with client or session.")
+	m.timeouts = m.counter("timeouts_total", "Places in queues whose wait ran out.")
+	m.undelivered = m.counter("undelivered_grants_total", "Grants taken back because their answer could not be written.")
+	m.wait = m.histogram("wait_seconds", "How long those waited in a queue that were granted in the end.", longBuckets)
+	m.hold = m.histogram("hold_seconds", "How long locks were held.", longBuckets)
+	m.commit = m.histogram("commit_latency_seconds", "From the proposal of a log entry until it was applied.", shortBuckets)
+	m.batch = m.histogram("batch_commands", "Commands in a log entry.", batchBuckets)
+}
+
+func (m *Metrics) addRequests() {
+	m.requests = m.counters("http_requests_total", "Requests answered; status none: the client left before.", "route", "status")
+	m.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "http_request_seconds",
+		Help: "From the request's header to the end of its answer, waiting in queues included.", Buckets: longBuckets,
+	}, []string{"route"})
+	m.connections = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "connections", Help: "Open connections."})
+	m.registry.MustRegister(m.seconds, m.connections)
+	refused := m.counters("connections_refused_total", "Connections refused at a bound.", "bound")
+	m.refusedTotal, m.refusedPerIP = refused.WithLabelValues("total"), refused.WithLabelValues("address")
+}
+
+func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
+	m.registry.MustRegister(h)
+	return h
+}
+
+// Applied counts the outcomes of one log entry.
+func (m *Metrics) Applied(cmds []*command.Command, out []locktable.Outcome, events []locktable.Event) {
+	for i := range out {
+		if i < len(cmds) && counted(cmds[i]) {
+			if c := m.refusals[out[i].Code]; c != nil {
+				c.Inc()
+			}
+		}
+	}
+	for i := range events {
+		m.event(&events[i])
+	}
+}
+
+// counted tells whether a refusal of c is one that refusals_total means.
+func counted(c *command.Command) bool {
+	return c.GetAcquire() != nil || c.GetOpenSession() != nil
+}
+
+func (m *Metrics) event(e *locktable.Event) {
+	switch e.Kind {
+	case locktable.EventGranted:
+		m.grants[kindOf(e)].Inc()
+		if e.Waited > 0 {
+			m.wait.Observe(e.Waited.Seconds())
+		}
+	case locktable.EventReleased:
+		m.releases.Inc()
+		m.hold.Observe(e.HeldFor.Seconds())
+	case locktable.EventExpired:
+		m.expiries.Inc()
+		m.hold.Observe(e.HeldFor.Seconds())
+	case locktable.EventCancelled:
+		m.cancellations.Inc()
+	case locktable.EventTimedOut:
+		m.timeouts.Inc()
+	case locktable.EventSessionExpired:
+		m.sessionsEnded.Inc()
+	}
+}
+
+func kindOf(e *locktable.Event) int {
+	switch {
+	case e.Slots > 0:
+		return kindSemaphore
+	case e.Mode == locktable.Shared:
+		return kindShared
+	}
+	return kindExclusive
+}
+
+// Committed counts one log entry.
+func (m *Metrics) Committed(commands int, latency time.Duration) {
+	m.batch.Observe(float64(commands))
+	m.commit.Observe(latency.Seconds())
+}
+
+// routeStats are the counters of one route, found once.
+type routeStats struct {
+	// By the first digit of the status; [0] is for requests that were never answered.
+	classes [6]prometheus.Counter
+	seconds prometheus.Observer
+}
+
+var classNames = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func (m *Metrics) route(name string) *routeStats {
+	st := &routeStats{seconds: m.seconds.WithLabelValues(name)}
+	for i, class := range classNames {
+		st.classes[i] = m.requests.WithLabelValues(name, class)
+	}
+	return st
+}
+
+func (st *routeStats) observe(status int, took time.Duration) {
+	class := status / 100
+	if class < 0 || class >= len(st.classes) {
+		class = 0
+	}
+	st.classes[class].Inc()
+	st.seconds.Observe(took.Seconds())
+}

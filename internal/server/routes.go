@@ -1,0 +1,41 @@
+package server
+
+import "net/http"
+
+// routeTable returns the whole interface. The tests walk it: every route has a rule, a place in the OpenAPI document and
+// an answer to a request without a key.
+func routeTable() []*route {
+	return []*route{
+		// The seed interface.
+		{method: http.MethodGet, pattern: "/getLock/{name}", auth: authQuery, style: stylePlain, handle: (*Server).seedGet},
+		{method: http.MethodGet, pattern: "/getLock/{name}/{lifetime}", auth: authQuery, style: stylePlain, handle: (*Server).seedGetLifetime},
+		{method: http.MethodGet, pattern: "/releaseLock/{name}/{key}", auth: authQuery, style: stylePlain, handle: (*Server).seedRelease},
+
+		// The classic interface.
+		{method: http.MethodGet, pattern: "/getlock", auth: authQuery, style: styleClassic, handle: (*Server).classicGet},
+		{method: http.MethodDelete, pattern: "/releaselock", auth: authQuery, style: styleClassic, handle: (*Server).classicRelease},
+		{method: http.MethodGet, pattern: "/status", auth: authQuery, style: styleClassic, handle: (*Server).classicStatus},
+
+		// v1.
+		{method: http.MethodGet, pattern: "/v1/locks", head: true, handle: (*Server).listLocks},
+		{method: http.MethodPost, pattern: "/v1/locks/{name}", handle: (*Server).acquireLock},
+		{method: http.MethodGet, pattern: "/v1/locks/{name}", head: true, handle: (*Server).showLock},
+		{method: http.MethodDelete, pattern: "/v1/locks/{name}", handle: (*Server).releaseLock},
+		{method: http.MethodPost, pattern: "/v1/locks/{name}/renew", handle: (*Server).renewLock},
+		{method: http.MethodGet, pattern: "/v1/holds", head: true, handle: (*Server).showHolds},
+		{method: http.MethodDelete, pattern: "/v1/holds", handle: (*Server).releaseHolds},
+		{method: http.MethodPost, pattern: "/v1/holds/renew", handle: (*Server).renewHolds},
+		{method: http.MethodPost, pattern: "/v1/sessions", handle: (*Server).openSession},
+		{method: http.MethodGet, pattern: "/v1/sessions/{id}", head: true, handle: (*Server).showSession},
+		{method: http.MethodDelete, pattern: "/v1/sessions/{id}", handle: (*Server).endSession},
+		{method: http.MethodPost, pattern: "/v1/sessions/{id}/renew", handle: (*Server).renewSession},
+
+		// Around them.
+		{method: http.MethodGet, pattern: "/healthz", auth: authNone, style: stylePlain, head: true, handle: (*Server).healthz},
+		{method: http.MethodGet, pattern: "/readyz", auth: authNone, style: stylePlain, head: true, handle: (*Server).readyz},
+		{method: http.MethodGet, pattern: "/metrics", head: true, handle: (*Server).metrics},
+		{method: http.MethodGet, pattern: "/openapi.json", head: true, handle: (*Server).openapiJSON},
+		{method: http.MethodGet, pattern: "/openapi.yaml", head: true, handle: (*Server).openapiYAML},
+		{method: http.MethodGet, pattern: "/", head: true, linkable: true, handle: (*Server).frontPage},
+	}
+}

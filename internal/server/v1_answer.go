@@ -1,0 +1,238 @@
+package server
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// Answers of v1, written member by member: they are on the hot path, and this costs a tenth of reflection.
+
+func appendGrant(b []byte, a *command.Acquire, out *locktable.Outcome) []byte {
+	b = append(b, `{"name":`...)
+	b = appendString(b, a.GetName())
+	b = append(b, `,"key":"`...)
+	b = append(b, a.GetKey()...) // checked to be letters and digits
+	b = append(b, `","token":`...)
+	b = strconv.AppendUint(b, out.Token, 10)
+	b = appendLease(b, out)
+	b = appendKind(b, a.GetMode(), a.GetSlots())
+	b = append(b, `,"waited":`...)
+	b = appendMillis(b, out.Waited)
+	return append(b, '}')
+}
+
+// appendLease appends ttl and expires_in, with a comma before each.
+func appendLease(b []byte, out *locktable.Outcome) []byte {
+	b = append(b, `,"ttl":`...)
+	b = appendSeconds(b, out.TTL)
+	b = append(b, `,"expires_in":`...)
+	return appendMillis(b, out.Deadline.Sub(out.Now))
+}
+
+// appendKind appends mode, and slots for a semaphore.
+func appendKind(b []byte, m locktable.Mode, slots uint32) []byte {
+	b = append(b, `,"mode":"`...)
+	b = append(b, modeName(m)...)
+	b = append(b, '"')
+	if slots > 0 {
+		b = append(b, `,"slots":`...)
+		b = strconv.AppendUint(b, uint64(slots), 10)
+	}
+	return b
+}
+
+func modeName(m locktable.Mode) string {
+	if m == locktable.Shared {
+		return "shared"
+	}
+	return "exclusive"
+}
+
+// appendWho appends owner and metadata where they are not empty, each followed by a comma.
+func appendWho(b []byte, owner, metadata string) []byte {
+	if owner != "" {
+		b = append(b, `"owner":`...)
+		b = append(appendString(b, owner), ',')
+	}
+	if metadata != "" {
+		b = append(b, `"metadata":`...)
+		b = append(appendString(b, metadata), ',')
+	}
+	return b
+}
+
+// wallClock is the time of day as this server has it.
+func wallClock() time.Time { return time.Now() }
+
+// appendSince appends the time of day at which something of cluster time happened, as this server's clock has it. It is for
+// people to read; nothing is decided by it.
+func appendSince(b []byte, since, now locktable.Time, wall time.Time) []byte {
+	b = append(b, `"since":"`...)
+	b = wall.Add(-now.Sub(since)).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	return append(b, '"')
+}
+
+func appendLock(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.Time) []byte {
+	b = append(b, `{"name":`...)
+	b = appendString(b, l.Name)
+	b = append(b, `,"held":`...)
+	b = strconv.AppendBool(b, l.NumHolders > 0)
+	if l.Slots > 0 {
+		b = append(b, `,"slots":`...)
+		b = strconv.AppendUint(b, uint64(l.Slots), 10)
+	}
+	b = appendHolders(b, l, now, wall)
+	b = appendQueue(b, l, now, wall)
+	if l.BlockedUntil > now {
+		b = append(b, `,"blocked_for":`...)
+		b = appendMillis(b, l.BlockedUntil.Sub(now))
+	}
+	return append(b, '}')
+}
+
+func appendHolders(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.Time) []byte {
+	b = append(b, `,"holder_count":`...)
+	b = strconv.AppendInt(b, int64(l.NumHolders), 10)
+	b = append(b, `,"holders":[`...)
+	for i := range l.Holders {
+		h := &l.Holders[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '{')
+		b = appendWho(b, h.Owner, h.Metadata)
+		b = append(b, `"mode":"`...)
+		b = append(b, modeName(h.Mode)...)
+		b = append(b, `","token":`...)
+		b = strconv.AppendUint(b, h.Token, 10)
+		b = append(b, ',')
+		b = appendSince(b, h.Since, now, wall)
+		b = append(b, `,"ttl":`...)
+		b = appendSeconds(b, h.TTL)
+		b = append(b, `,"expires_in":`...)
+		b = appendMillis(b, h.Deadline.Sub(now))
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+func appendQueue(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.Time) []byte {
+	b = append(b, `,"queue_length":`...)
+	b = strconv.AppendInt(b, int64(l.NumWaiters), 10)
+	b = append(b, `,"queue":[`...)
+	for i := range l.Waiters {
+		w := &l.Waiters[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '{')
+		b = appendWho(b, w.Owner, w.Metadata)
+		b = append(b, `"mode":"`...)
+		b = append(b, modeName(w.Mode)...)
+		b = append(b, `","position":`...)
+		b = strconv.AppendInt(b, int64(w.Position), 10)
+		b = append(b, ',')
+		b = appendSince(b, w.Since, now, wall)
+		if w.WaitUntil != locktable.Never {
+			b = append(b, `,"gives_up_in":`...)
+			b = appendMillis(b, w.WaitUntil.Sub(now))
+		}
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+func appendSession(b []byte, id string, info *locktable.SessionInfo, now locktable.Time, wall time.Time) []byte {
+	b = append(b, `{"id":`...)
+	b = appendString(b, id)
+	b = append(b, ',')
+	b = appendWho(b, info.Owner, info.Metadata)
+	b = appendSince(b, info.Opened, now, wall)
+	b = append(b, `,"ttl":`...)
+	b = appendSeconds(b, info.TTL)
+	b = append(b, `,"expires_in":`...)
+	b = appendMillis(b, info.Deadline.Sub(now))
+	b = append(b, `,"locks":[`...)
+	for i := range info.Keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendSessionKey(b, &info.Keys[i], now, wall)
+	}
+	return append(b, `]}`...)
+}
+
+func appendSessionKey(b []byte, k *locktable.KeyInfo, now locktable.Time, wall time.Time) []byte {
+	b = append(b, `{"name":`...)
+	b = appendString(b, k.Lock)
+	b = append(b, `,"held":`...)
+	b = strconv.AppendBool(b, k.Held)
+	b = appendKind(b, k.Mode, k.Slots)
+	if k.Held {
+		b = append(b, `,"token":`...)
+		b = strconv.AppendUint(b, k.Token, 10)
+	} else {
+		b = append(b, `,"position":`...)
+		b = strconv.AppendInt(b, int64(k.Position), 10)
+	}
+	b = append(b, ',')
+	b = appendSince(b, k.Since, now, wall)
+	return append(b, '}')
+}
+
+// appendProblem writes an error as RFC 9457 has it.
+func appendProblem(b []byte, e *Error) []byte {
+	info := codeTable[e.Code]
+	b = append(b, `{"type":"urn:doubledutch:problem:`...)
+	b = append(b, e.Code...)
+	b = append(b, `","title":`...)
+	b = appendString(b, info.title)
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(info.status), 10)
+	b = append(b, `,"detail":`...)
+	b = appendString(b, e.Detail)
+	b = append(b, `,"code":"`...)
+	b = append(b, e.Code...)
+	b = append(b, '"')
+	if e.field != "" {
+		b = append(b, `,"field":`...)
+		b = appendString(b, e.field)
+	}
+	if e.held != nil {
+		b = appendHeldBy(b, e.held, wallClock())
+	}
+	return append(b, '}')
+}
+
+// appendHeldBy tells a refused client what there is to know about the lock.
+func appendHeldBy(b []byte, out *locktable.Outcome, wall time.Time) []byte {
+	h := out.Holder
+	if h == nil {
+		return b
+	}
+	if h.Holders > 0 {
+		b = append(b, `,"holder":{`...)
+		b = appendWho(b, h.Owner, h.Metadata)
+		b = append(b, `"mode":"`...)
+		b = append(b, modeName(h.Mode)...)
+		b = append(b, `","token":`...)
+		b = strconv.AppendUint(b, h.Token, 10)
+		b = append(b, ',')
+		b = appendSince(b, h.Since, out.Now, wall)
+		b = append(b, `,"expires_in":`...)
+		b = appendMillis(b, h.Deadline.Sub(out.Now))
+		b = append(b, '}')
+	} else {
+		b = append(b, `,"blocked_for":`...)
+		b = appendMillis(b, h.Deadline.Sub(out.Now))
+	}
+	b = append(b, `,"holder_count":`...)
+	b = strconv.AppendInt(b, int64(h.Holders), 10)
+	b = append(b, `,"queue_length":`...)
+	b = strconv.AppendInt(b, int64(h.Waiters), 10)
+	b = append(b, `,"waited":`...)
+	return appendMillis(b, out.Waited)
+}

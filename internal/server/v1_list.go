@@ -1,0 +1,126 @@
+package server
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// showLock answers GET /v1/locks/{name}. A lock that nobody uses exists all the same: it is free.
+func (s *Server) showLock(c *call) error {
+	name := c.params[0]
+	if err := s.checkName(c.ctx(), name); err != nil {
+		return err
+	}
+	info := locktable.LockInfo{Name: name}
+	var now locktable.Time
+	err := s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+		if l, ok := t.Lock(name, maxShown); ok {
+			info = l
+		}
+		now = at
+	})
+	if err != nil {
+		return backendError(c.ctx(), err)
+	}
+	c.buf = appendLock(c.buf[:0], &info, now, wallClock())
+	return c.json(http.StatusOK)
+}
+
+// listLocks answers GET /v1/locks.
+func (s *Server) listLocks(c *call) error {
+	q, err := readListQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	var page []locktable.LockInfo
+	var now locktable.Time
+	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+		page = t.Locks(q.prefix, q.after, q.limit, maxShownListed)
+		now = at
+	})
+	if err != nil {
+		return backendError(c.ctx(), err)
+	}
+	b := append(c.buf[:0], `{"locks":[`...)
+	wall := wallClock()
+	for i := range page {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendLock(b, &page[i], now, wall)
+	}
+	b = append(b, ']')
+	if len(page) == q.limit {
+		b = append(b, `,"cursor":`...)
+		b = appendString(b, encodeCursor(page[len(page)-1].Name))
+	}
+	c.buf = append(b, '}')
+	return c.json(http.StatusOK)
+}
+
+type listQuery struct {
+	prefix, after string
+	limit         int
+}
+
+// readListQuery is strict, like the bodies of v1.
+func readListQuery(raw string) (listQuery, error) {
+	q := listQuery{limit: defaultListLimit}
+	if raw == "" {
+		return q, nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return q, fail(CodeInvalidRequest, "The part of the address after the question mark cannot be read.")
+	}
+	for name, v := range values {
+		if len(v) > 1 {
+			return q, failField(short(name), "The parameter "+quoteShort(name)+" is there more than once.")
+		}
+		if err := q.take(name, v[0]); err != nil {
+			return q, err
+		}
+	}
+	return q, nil
+}
+
+func (q *listQuery) take(name, value string) error {
+	switch name {
+	case "prefix":
+		q.prefix = value
+	case "limit":
+		n, err := strconv.Atoi(value)
+		if err != nil || !digits(value) || n < 1 || n > maxListLimit {
+			return failField(name, "The parameter limit must be a whole number from 1 to "+strconv.Itoa(maxListLimit)+".")
+		}
+		q.limit = n
+	case "cursor":
+		after, ok := decodeCursor(value)
+		if !ok {
+			return failField(name, "The parameter cursor must be what an earlier answer said.")
+		}
+		q.after = after
+	default:
+		return failField(short(name), "There is no parameter "+quoteShort(name)+" here.")
+	}
+	return nil
+}
+
+// A cursor is the last name of a page, made opaque; the leading character is there for other cursors to come.
+const cursorName = "n"
+
+func encodeCursor(after string) string {
+	return cursorName + base64.RawURLEncoding.EncodeToString([]byte(after))
+}
+
+func decodeCursor(cursor string) (string, bool) {
+	if len(cursor) < 2 || cursor[:1] != cursorName {
+		return "", false
+	}
+	after, err := base64.RawURLEncoding.DecodeString(cursor[1:])
+	return string(after), err == nil
+}

@@ -1,0 +1,127 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+)
+
+// acquireLock answers POST /v1/locks/{name}.
+func (s *Server) acquireLock(c *call) error {
+	var body acquireBody
+	if err := readBody(c, &body, acquireMembers); err != nil {
+		return err
+	}
+	a, err := body.command()
+	if err != nil {
+		return err
+	}
+	a.Name = c.params[0]
+	if a.Request, err = requestNumber(c, a.GetSession()); err != nil {
+		return err
+	}
+	ownKey := a.GetKey() == ""
+	if ownKey {
+		a.Key = node.NewKey()
+	}
+	if err := s.checkAcquire(c, a); err != nil {
+		return err
+	}
+	out, err := s.acquire(c, a, ownKey)
+	if err != nil {
+		return err
+	}
+	if out.Code != locktable.Granted {
+		return refusal(&out)
+	}
+	c.buf = appendGrant(c.buf[:0], a, &out)
+	s.deliver(c, a, jsonType, c.buf)
+	return nil
+}
+
+func (s *Server) checkAcquire(c *call, a *command.Acquire) error {
+	return s.check(c.ctx(), func(set *command.Settings) error {
+		if err := locktable.CheckName(set, a.GetName()); err != nil {
+			return fail(CodeInvalidName, sentence(err.Error()))
+		}
+		if err := locktable.CheckAcquire(set, a); err != nil {
+			return fail(CodeInvalidRequest, sentence(err.Error()))
+		}
+		return nil
+	})
+}
+
+// renewLock answers POST /v1/locks/{name}/renew.
+func (s *Server) renewLock(c *call) error {
+	var body renewBody
+	if err := readBody(c, &body, renewMembers); err != nil {
+		return err
+	}
+	if body.key == "" {
+		return errKeyMissing
+	}
+	request, err := requestNumber(c, body.session)
+	if err != nil {
+		return err
+	}
+	r := &command.Renew{Name: c.params[0], Key: body.key, Ttl: int64(body.ttl), Session: body.session, Request: request}
+	if err := s.checkName(c.ctx(), r.GetName()); err != nil {
+		return err
+	}
+	if err := s.checkTTL(c, body.ttl); err != nil {
+		return err
+	}
+	out, err := s.propose(c, command.FromRenew(r))
+	if err != nil {
+		return err
+	}
+	if out.Code != locktable.Renewed {
+		return refusalOfHold(&out)
+	}
+	b := append(c.buf[:0], `{"name":`...)
+	b = appendString(b, r.GetName())
+	c.buf = append(appendLease(b, &out), '}')
+	return c.json(http.StatusOK)
+}
+
+// releaseLock answers DELETE /v1/locks/{name}.
+func (s *Server) releaseLock(c *call) error {
+	key, err := lockKey(c)
+	if err != nil {
+		return err
+	}
+	session, err := headerSecret(c, headerSession)
+	if err != nil {
+		return err
+	}
+	request, err := requestNumber(c, session)
+	if err != nil {
+		return err
+	}
+	if err := s.checkName(c.ctx(), c.params[0]); err != nil {
+		return err
+	}
+	return s.release(c, &command.Release{Name: c.params[0], Key: key, Session: session, Request: request})
+}
+
+func (s *Server) release(c *call, r *command.Release) error {
+	out, err := s.propose(c, command.FromRelease(r))
+	if err != nil {
+		return err
+	}
+	if out.Code != locktable.Released {
+		return refusalOfHold(&out)
+	}
+	c.buf = append(c.buf[:0], `{"released":true}`...)
+	return c.json(http.StatusOK)
+}
+
+// refusalOfHold is refusal for requests that name a hold: a spent key holds nothing any more.
+func refusalOfHold(out *locktable.Outcome) error {
+	if out.Code == locktable.KeySpent {
+		return refusal(&locktable.Outcome{Code: locktable.NotHeld})
+	}
+	return refusal(out)
+}

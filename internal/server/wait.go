@@ -1,0 +1,81 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+)
+
+// acquire has a applied, waiting if it asks for that. Any outcome but Granted comes back as an outcome as well; the
+// error is one that can be returned from a handler. ownKey says that the client does not know the key yet, so that
+// nothing may be left behind under it when it is not told.
+func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
+	if a.GetWait() != 0 {
+		// net/http would end a long poll at the ReadTimeout by its background read, and fail its answer at the
+		// WriteTimeout.
+		rc := http.NewResponseController(c.w)
+		_ = rc.SetReadDeadline(time.Time{})
+		_ = rc.SetWriteDeadline(time.Time{})
+		defer s.deadline(c)
+	}
+	out, err := s.backend.Acquire(c.ctx(), a)
+	if err != nil {
+		if ownKey && mayHaveStayed(err) {
+			s.backend.Abandon(a.GetKey(), a.GetAttachment())
+		}
+		return out, backendError(c.ctx(), err)
+	}
+	if c.ctx().Err() != nil {
+		// The client is gone. Its place, if it has one, was given up by the backend.
+		if out.Code == locktable.Granted {
+			s.backend.Abandon(a.GetKey(), a.GetAttachment())
+		}
+		return out, errGone
+	}
+	return out, nil
+}
+
+// propose has cmd applied. The error is one that can be returned from a handler.
+func (s *Server) propose(c *call, cmd *command.Command) (locktable.Outcome, error) {
+	out, err := s.backend.Propose(c.ctx(), cmd)
+	if err != nil {
+		return out, backendError(c.ctx(), err)
+	}
+	return out, nil
+}
+
+// mayHaveStayed tells whether a hold or a place may exist although the acquire came back with err.
+func mayHaveStayed(err error) bool {
+	return errors.Is(err, node.ErrUnknown) || errors.Is(err, node.ErrStopping) || errors.Is(err, node.ErrUnavailable)
+}
+
+// deadline gives the answer, or its next piece, its time.
+func (s *Server) deadline(c *call) {
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(deliverTimeout))
+}
+
+// deliver writes the answer to a grant and hands it to the kernel. If that fails, the grant is taken back: nobody knows of it.
+func (s *Server) deliver(c *call, a *command.Acquire, contentType []string, body []byte) {
+	err := c.answer(http.StatusOK, contentType, body)
+	if err == nil {
+		err = flush(c.w)
+	}
+	if err != nil {
+		s.backend.Abandon(a.GetKey(), a.GetAttachment())
+		s.undelivered.Inc()
+	}
+}
+
+func flush(w http.ResponseWriter) error {
+	if f, ok := w.(interface{ FlushError() error }); ok {
+		return f.FlushError()
+	}
+	if err := http.NewResponseController(w).Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
