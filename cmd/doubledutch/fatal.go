@@ -21,8 +21,8 @@ func die(log *slog.Logger, err error) {
 }
 
 // startError explains why the node did not open, and gives the error its exit code.
-func startError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+func startError(err error) error {
+	if errors.Is(err, context.Canceled) {
 		return nil // stopped before it was up, as asked
 	}
 	return exitcode.With(storageCode(err), fmt.Errorf("cannot start: %w", err))

@@ -52,7 +52,7 @@ func dropEmptyVariables() {
 
 // complain prints err as one sentence, with a pointer to the help if the command line was at fault.
 func complain(c *console, err error, code int) int {
-	_, _ = fmt.Fprintf(c.err, "doubledutch: %s\n", printable(err.Error()))
+	_, _ = fmt.Fprintf(c.err, "doubledutch: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	var parse *kong.ParseError
 	if errors.As(err, &parse) {
 		_, _ = fmt.Fprintf(c.err, "Run \"%s --help\" for help.\n", helpTarget(parse))

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"time"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 	"github.com/doubledutch-lock/doubledutch/internal/node"
@@ -28,12 +26,13 @@ func (s *serveCmd) Run(c *console) error {
 	}
 	ctx, stop := untilSignal(log)
 	defer stop()
+	exitAfter(ctx, s.ShutdownTimeout.duration(), log)
 
 	// The node first: nothing may be answered before everything that was ever promised is back.
 	metrics := server.NewMetrics()
 	member, err := s.openNode(ctx, log, metrics)
 	if err != nil {
-		return startError(ctx, err)
+		return startError(err)
 	}
 	// Then the door, which is bound last, so that whoever can connect is served.
 	door, err := s.openDoor(member, key, log, metrics)
@@ -47,6 +46,7 @@ func (s *serveCmd) Run(c *console) error {
 	}
 
 	err = s.wait(ctx, served)
+	stop() // also when serving ended by itself: from here on the time for stopping runs
 	return errors.Join(err, s.shutDown(log, door, member))
 }
 
@@ -126,14 +126,7 @@ func (s *serveCmd) wait(ctx context.Context, served <-chan error) error {
 // which finishes what it has taken on and closes the disk.
 func (s *serveCmd) shutDown(log *slog.Logger, door *server.Server, member *node.Node) error {
 	_ = notifyManager("STOPPING=1")
-	limit := s.ShutdownTimeout.duration()
-	deadline := time.AfterFunc(limit, func() {
-		log.Error("the shutdown took longer than --shutdown-timeout; what was acknowledged is on disk")
-		os.Exit(exitcode.Failure)
-	})
-	defer deadline.Stop()
-
-	ctx, cancel := context.WithTimeout(context.Background(), limit*3/4)
+	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout.duration()*3/4) // the rest is the node's
 	defer cancel()
 	if err := door.Shutdown(ctx); err != nil {
 		log.Warn("some requests were cut off", "error", err)

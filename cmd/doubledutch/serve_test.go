@@ -415,7 +415,7 @@ func TestStorageCodes(t *testing.T) {
 		{fmt.Errorf("x: %w", command.ErrNotUnderstood), exitcode.StorageDamaged},
 		{errors.New("x"), exitcode.Failure},
 	} {
-		if got := exitcode.Of(startError(t.Context(), tt.err)); got != tt.want {
+		if got := exitcode.Of(startError(tt.err)); got != tt.want {
 			t.Errorf("%v ends with %d, want %d", tt.err, got, tt.want)
 		}
 	}

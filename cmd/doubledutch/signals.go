@@ -7,37 +7,38 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 )
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second one ends the process at once. After
-// stop, signals have their usual effect again.
-func untilSignal(log *slog.Logger) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM, or when stop is called. A signal after that
+// ends the process at once.
+func untilSignal(log *slog.Logger) (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
 	go func() {
-		for range 2 {
-			select {
-			case s := <-signals:
-				if ctx.Err() != nil {
-					log.Warn("a second signal: the server stops at once")
-					os.Exit(exitcode.Interrupted)
-				}
-				log.Info("stopping", "signal", s.String())
-				cancel()
-			case <-done:
-				return
+		for s := range signals {
+			if ctx.Err() != nil {
+				log.Warn("another signal: the server stops at once", "signal", s.String())
+				os.Exit(exitcode.Interrupted)
 			}
+			log.Info("stopping", "signal", s.String())
+			stop()
 		}
 	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(done)
-		cancel()
-	}
+	return ctx, stop
+}
+
+// exitAfter ends the process when it is still there limit after the end of ctx, be it that a start or a shutdown hangs.
+func exitAfter(ctx context.Context, limit time.Duration, log *slog.Logger) {
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(limit, func() {
+			log.Error("stopping took longer than --shutdown-timeout; what was acknowledged is on disk")
+			os.Exit(exitcode.Failure)
+		})
+	})
 }
 
 // notifyManager passes a state on to systemd, if it started this process and wants to know (Type=notify). The protocol is

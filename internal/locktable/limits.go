@@ -74,8 +74,11 @@ func CheckSettings(s *command.Settings) error {
 		name  string
 		value int64
 	}{
-		{"max_ttl", s.GetMaxTtl()}, {"max_wait", s.GetMaxWait()}, {"max_lock_delay", s.GetMaxLockDelay()},
-		{"waiter_grace", s.GetWaiterGrace()}, {"spent_retention", s.GetSpentRetention()},
+		{"max_ttl", s.GetMaxTtl()},
+		{"max_wait", s.GetMaxWait()},
+		{"max_lock_delay", s.GetMaxLockDelay()},
+		{"waiter_grace", s.GetWaiterGrace()},
+		{"spent_retention", s.GetSpentRetention()},
 	} {
 		if d.value < int64(MinTTL) || d.value > int64(maxDuration) {
 			return fmt.Errorf("setting %s must be between %v and %v", d.name, MinTTL, maxDuration)

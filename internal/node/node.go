@@ -65,6 +65,7 @@ func (nobody) Committed(int, time.Duration)                                     
 const (
 	defaultSnapshotBytes = 64 << 20
 	snapshotCheck        = time.Second
+	fullDiskHurry        = 16
 	// How often a node without office looks whether it has been elected (the signal of hashicorp/raft may get lost).
 	officeCheck = 100 * time.Millisecond
 )
@@ -230,8 +231,8 @@ func (n *Node) takeOffice() bool {
 	return true
 }
 
-// takeSnapshots lets raft snapshot the table, and cut the log, whenever the log has grown enough. A nearly full disk is no
-// time for it.
+// takeSnapshots lets raft snapshot the table, and cut the log, whenever the log has grown enough. When the disk is nearly
+// full, less is enough: a snapshot frees the room that the log takes. (If it finds no room itself, nothing is lost.)
 func (n *Node) takeSnapshots() {
 	t := time.NewTicker(snapshotCheck)
 	defer t.Stop()
@@ -240,7 +241,11 @@ func (n *Node) takeSnapshots() {
 		case <-n.stop:
 			return
 		case <-t.C:
-			if n.fsm.logBytes.Load() >= n.config.SnapshotBytes && !n.store.Full() {
+			enough := n.config.SnapshotBytes
+			if n.store.Full() {
+				enough /= fullDiskHurry
+			}
+			if n.fsm.logBytes.Load() >= enough {
 				n.snapshot()
 			}
 		}

@@ -20,8 +20,9 @@ const (
 	// Commands may wait for the log in this number. Beyond it new acquires are refused, so that what waits can still be
 	// answered in time; twice as much may wait of what frees locks.
 	maxPending = 1 << 16
-	// An entry is filled up to this many bytes (one command more may go beyond it, which is far below command.MaxEntryBytes).
-	maxBatchBytes = 1 << 20
+	// An entry is filled up to this many bytes (one command more may go beyond it). Entries up to this size fit into what
+	// the storage has prepared on disk, also when the disk is full.
+	maxBatchBytes = 256 << 10
 	// While anything can expire, an idle leader moves the clock at least this often, so that the time that a failover may
 	// add to a lease stays below it.
 	maxTick = time.Second

@@ -32,6 +32,14 @@ func newGuard(o Options) *guard {
 	return &guard{fatal: o.Fatal, logger: o.Logger}
 }
 
+// newQuietGuard returns a guard for the time of Open, which returns its errors itself; see arm.
+func newQuietGuard() *guard {
+	return &guard{fatal: func(error) {}, logger: slog.New(slog.DiscardHandler)}
+}
+
+// arm makes a quiet guard call Fatal from now on. Nobody else may use it yet.
+func (g *guard) arm(o Options) { g.fatal, g.logger = o.Fatal, o.Logger }
+
 // err returns the latched failure, or nil.
 func (g *guard) err() error {
 	if f := g.failed.Load(); f != nil {

@@ -124,6 +124,22 @@ func TestMissingEntryIsNoFailure(t *testing.T) {
 	}
 }
 
+// swapped is a log whose entries are in each other's place.
+type swapped struct{ raft.LogStore }
+
+func (s swapped) GetLog(i uint64, l *raft.Log) error { return s.LogStore.GetLog(i^1, l) }
+
+func TestEntryInAnothersPlace(t *testing.T) {
+	s, fatal := newFaulty(&faulty{InmemStore: raft.NewInmemStore()}, time.Second)
+	fill(t, s, 2, 3, 1)
+	s.log.in = swapped{s.log.in}
+	var l raft.Log
+	var c *CorruptError
+	if err := s.Log().GetLog(2, &l); !errors.As(err, &c) || len(fatal.all()) != 1 {
+		t.Fatal(err, fatal.all())
+	}
+}
+
 // A write that hangs is noticed while it hangs, and not acknowledged when it comes back.
 func TestHangingDisk(t *testing.T) {
 	for name := range writes(OpenVolatile(Options{})) {

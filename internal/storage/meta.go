@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -212,11 +213,24 @@ func (m *metaFile) GetStable(key []byte) ([]byte, error) {
 	return slices.Clone(m.state.Stable[string(key)]), nil
 }
 
+// The keys under which raft keeps its vote.
+const (
+	keyVoteTerm      = "LastVoteTerm"
+	keyVoteCandidate = "LastVoteCand"
+)
+
 // SetStable sets key to value; a nil value removes it.
+//
+// Raft writes a vote in two steps, first its term and then for whom it is. A crash in between would leave the candidate of an
+// older vote with the new term, and raft grants a vote that it finds recorded without comparing the logs again. So a new term takes
+// the old candidate away in the same write, and what such a crash leaves is no vote.
 func (m *metaFile) SetStable(key, value []byte) error {
 	return m.change("write term or vote", func(c *metaState) {
 		if c.Stable == nil {
 			c.Stable = make(map[string][]byte)
+		}
+		if string(key) == keyVoteTerm && !bytes.Equal(value, c.Stable[keyVoteTerm]) {
+			delete(c.Stable, keyVoteCandidate)
 		}
 		if value == nil {
 			delete(c.Stable, string(key))

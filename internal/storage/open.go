@@ -49,7 +49,7 @@ func openLocked(o Options, dir layout) (*Store, error) {
 		return nil, err
 	}
 	o = o.scaled(total)
-	s := &Store{o: o, id: id, dir: dir, g: newGuard(o), stop: make(chan struct{})}
+	s := &Store{o: o, id: id, dir: dir, g: newQuietGuard(), stop: make(chan struct{})}
 	meta, healed, err := openMeta(dir.meta(), id.node, s.g)
 	if err != nil {
 		return nil, err
@@ -126,6 +126,7 @@ func (s *Store) openLog(meta *metaFile, pool *pool) (err error) {
 
 // start begins the background work of an open directory.
 func (s *Store) start() {
+	s.g.arm(s.o)
 	s.space.look()
 	s.running.Go(func() { s.g.watch(s.o.HangTimeout, s.stop) })
 	s.running.Go(func() { s.space.run(s.stop) })

@@ -17,6 +17,7 @@ const (
 	reserveSegments   = 2  // prepared segments: one for the next rotation, one to spare
 	segmentsPerDisk   = 16 // the default segment is at most this fraction of the file system
 	minFreePerDisk    = 4  // MinFree is at most this fraction of the file system
+	allocateStep      = 1 << 20
 	retainedSnapshots = 2
 
 	spaceInterval    = 250 * time.Millisecond

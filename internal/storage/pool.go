@@ -107,7 +107,7 @@ func (p *pool) take(path string, size int64) (*os.File, error) {
 	tmp := filepath.Join(p.dir, filepath.Base(path)+tmpSuffix)
 	f, err := prepare(tmp, roomFor(size))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make a log segment of %d bytes in %s: %w", roomFor(size), filepath.Dir(path), err)
 	}
 	if err := f.Close(); err != nil {
 		return nil, err
@@ -160,7 +160,8 @@ func prepare(path string, size int64) (*os.File, error) {
 }
 
 // allocate fills f with zeros from offset from to offset to, durably. Written zeros, not only reserved blocks: the first write to
-// reserved blocks has to change the file system's metadata, which makes each sync of an append dearer.
+// reserved blocks has to change the file system's metadata, which makes each sync of an append dearer. In small steps, so that
+// an append that is synced meanwhile does not have to wait for all of it.
 func allocate(f *os.File, from, to int64) error {
 	if err := unix.Fallocate(int(f.Fd()), 0, from, to-from); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
@@ -168,6 +169,11 @@ func allocate(f *os.File, from, to int64) error {
 	for off := from; off < to; off += int64(len(zeros)) {
 		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-off)], off); err != nil {
 			return err
+		}
+		if (off-from)%allocateStep == 0 {
+			if err := fdatasync(f); err != nil {
+				return err
+			}
 		}
 	}
 	return f.Sync()

@@ -82,6 +82,9 @@ func TestRaft(t *testing.T) {
 		s := mustOpen(t, options(t, dir))
 		f := &tape{}
 		r := lead(t, s, f)
+		if v, err := s.Stable().GetUint64([]byte(keyVoteTerm)); v == 0 || err != nil {
+			t.Fatalf("raft keeps its vote elsewhere: %d, %v", v, err)
+		}
 		if len(f.lines) != n {
 			t.Fatalf("round %d: %d commands came back, want %d", round, len(f.lines), n)
 		}

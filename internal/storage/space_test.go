@@ -170,8 +170,8 @@ func TestDiskFullToTheEnd(t *testing.T) {
 		t.Fatalf("after %d entries: %v; Fatal got %v", last, err, fatal)
 	}
 	_ = s.Close()
-	if s, err := Open(o); !errors.Is(err, unix.ENOSPC) {
-		t.Fatalf("start without any space: %v, %v", s, err)
+	if s, err := Open(o); !errors.Is(err, unix.ENOSPC) || len(fatal) != 1 {
+		t.Fatalf("start without any space: %v, %v; Fatal got %v", s, err, fatal)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)

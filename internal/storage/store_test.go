@@ -91,6 +91,35 @@ func TestStableStore(t *testing.T) {
 	}
 }
 
+// A crash between the two writes of a vote leaves no vote, and not the old candidate in the new term.
+func TestHalfAVote(t *testing.T) {
+	s := mustOpen(t, options(t, t.TempDir()))
+	term, candidate := []byte("LastVoteTerm"), []byte("LastVoteCand")
+	vote := func(n uint64, c string) {
+		if err := errors.Join(s.Stable().SetUint64(term, n), s.Stable().Set(candidate, []byte(c))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vote(3, "a")
+	vote(3, "a")
+	if c, err := s.Stable().Get(candidate); string(c) != "a" || err != nil {
+		t.Fatalf("%q, %v", c, err)
+	}
+	if err := s.Stable().SetUint64(term, 4); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, options(t, crashed(t, s)))
+	n, err := s.Stable().GetUint64(term)
+	c, err2 := s.Stable().Get(candidate)
+	if n != 4 || c != nil || err != nil || err2 != nil {
+		t.Fatalf("vote %d for %q, %v, %v", n, c, err, err2)
+	}
+	vote(4, "b")
+	if c, err := s.Stable().Get(candidate); string(c) != "b" || err != nil {
+		t.Fatalf("%q, %v", c, err)
+	}
+}
+
 func TestIsMonotonic(t *testing.T) {
 	for _, s := range []*Store{mustOpen(t, options(t, t.TempDir())), OpenVolatile(Options{})} {
 		m, ok := s.Log().(raft.MonotonicLogStore)

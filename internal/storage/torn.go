@@ -50,7 +50,9 @@ func (s *scan) frames(data []byte, info types.SegmentInfo, b batch) (gaps, bad i
 		end := off + frameSize(data[off:])
 		switch {
 		case ok:
-		case hasZeroSector(data, off+frameHeader, end), isZero(data[end:]) && !hidesCommit(data[off:end]):
+		case hidesCommit(data[off:end]):
+			bad = off
+		case hasZeroSector(data, off+frameHeader, end), isZero(data[end:]):
 			gaps++
 		case bad == 0:
 			bad = off

@@ -97,9 +97,22 @@ func (c *logCheck) tail(state types.PersistentState) error {
 	if err != nil {
 		return err
 	}
+	made := roomFor(int64(info.SizeLimit))
+	cut := made - int64(len(data))
+	if cut > 0 {
+		data = append(data, make([]byte, cut)...)
+	}
 	s := scanSegment(data, info)
 	if s.damage != "" {
 		return corrupt(path, "%s", s.damage)
+	}
+	if cut > 0 {
+		if s.torn > 0 || made-cut < int64(s.end)+frameHeader {
+			return corrupt(path, "its end is missing from byte %d on, and may have been acknowledged", made-cut)
+		}
+		if err := c.lengthen(path, made-cut, made); err != nil {
+			return err
+		}
 	}
 	if n := uint64(len(s.offsets)); n > 0 {
 		c.saw(info.MinIndex, info.BaseIndex+n-1)
@@ -112,6 +125,20 @@ func (c *logCheck) tail(state types.PersistentState) error {
 	if s.sealed {
 		return c.finishRotation(state, s)
 	}
+	return nil
+}
+
+// lengthen gives the last segment back the zeros that its end has lost. Nothing else can have been there: batches follow
+// each other without a gap, and zeros are seen behind the last one.
+func (c *logCheck) lengthen(path string, from, to int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, fileMode)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(allocate(f, from, to), f.Close()); err != nil {
+		return err
+	}
+	c.logger.Warn("the end of the last log segment was cut off; gave it back its zeros", "file", path, "bytes", to-from)
 	return nil
 }
 

@@ -22,10 +22,12 @@ type server struct {
 	addr string
 }
 
-var (
-	binary string
-	baseOf = "DOUBLEDUTCH_BENCH_BASELINE" // set in the process that is the baseline
+const (
+	baseOf = "DOUBLEDUTCH_BENCH_BASELINE" // set in the process that is the baseline: the address it serves
+	given  = "DOUBLEDUTCH_BENCH_BINARY"   // measure this program, an older build perhaps, instead of building one
 )
+
+var binary string
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(baseOf); addr != "" {
@@ -42,11 +44,16 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "doubledutch")
+	if binary = os.Getenv(given); binary == "" {
+		binary = filepath.Join(dir, "doubledutch")
+	}
 	return m.Run()
 }
 
 var build = sync.OnceValue(func() error {
+	if os.Getenv(given) != "" {
+		return nil
+	}
 	out, err := exec.Command("go", "build", "-o", binary, "../../cmd/doubledutch").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
