@@ -12,7 +12,7 @@
 //
 // Time. An entry moves the clock to its own reading, never backwards. Then all deadlines at or before the clock fire, in
 // (deadline, seq) order, and after them the commands run, in order. Whatever happens in an entry happens at the entry's
-// time: a lock that fell free at 10 s and is granted by an entry of 12 s is held from 12 s on.
+// time, and a waiter whose session is overdue by then is passed over even if the lock fell free before: a lock that fell free at 10 s and is granted by an entry of 12 s is held from 12 s on.
 //
 // Sessions. Only sessions expire. A shared session is opened by OpenSession and holds any number of keys. An Acquire that
 // names no session gets a private one, whose id is the key and which ends with its one hold. A session's deadline is its
@@ -45,6 +45,8 @@
 // free when each key was released. In another mode it is ModeMismatch, since it would wait for itself. A waiter whose session comes to
 // hold the lock in the same mode through another of its places is granted in the same step. Permits of a semaphore are
 // not re-entrant: each acquire takes one.
+//
+// The end of a session is told before the ends of its keys. The id of a session is spent after its keys.
 //
 // Refusals are looked for in this order: Invalid, the request number, the known key, KeySpent, KeyInUse (the id of a session
 // as key), NoSession or SessionPrivate, TooManyKeys, ModeMismatch, TooManyLocks, Held, TooManyWaiters.

@@ -28,10 +28,12 @@ func (t *Table) inSession(id string, q request, c *claim, do func() Outcome) Out
 	if s == nil {
 		return t.noSession(id)
 	}
-	if c != nil && c.session != s {
-		return Outcome{Code: NotHeld}
-	}
-	return t.numbered(s, q, do)
+	return t.numbered(s, q, func() Outcome {
+		if c != nil && c.session != s {
+			return Outcome{Code: NotHeld}
+		}
+		return do()
+	})
 }
 
 func (t *Table) release(r *command.Release) Outcome {

@@ -173,10 +173,20 @@ func (t *Table) tidy(l *lock) {
 // serve grants l to the waiters that have become eligible, from the head of the queue, and forgets l if it is idle.
 // Everything that ends a hold, a place or a delay calls it once, after the change.
 func (t *Table) serve(l *lock) {
-	for w := l.waiters.head; w != nil && l.admits(w.modeOf()); w = l.waiters.head {
+	for w := t.firstAlive(l); w != nil && l.admits(w.modeOf()); w = t.firstAlive(l) {
 		t.grantWaiter(w)
 	}
 	t.tidy(l)
+}
+
+// firstAlive returns the head of the queue, passing over sessions that are overdue: in a late entry the lock may fall free
+// before their own deadline fires, and nothing is granted to the dead.
+func (t *Table) firstAlive(l *lock) *claim {
+	w := l.waiters.head
+	for w != nil && w.session != nil && w.session.deadline <= t.now {
+		w = w.next
+	}
+	return w
 }
 
 // grantWaiter gives the head of the queue its hold, and with it the other places of the same session that only wait for

@@ -71,7 +71,8 @@ func (t *Table) numbered(s *session, q request, do func() Outcome) Outcome {
 	if q.number <= s.replies.forgotten {
 		return Outcome{Code: RequestTooOld}
 	}
-	if i, ok := s.replies.find(q.number); ok {
+	i, known := s.replies.find(q.number)
+	if known {
 		p := s.replies.list[i]
 		if p.request != q {
 			return Outcome{Code: RequestMismatch}
@@ -81,6 +82,9 @@ func (t *Table) numbered(s *session, q request, do func() Outcome) Outcome {
 		}
 	}
 	o := do()
+	if known && o.Code == KeyInUse {
+		return o // another question under the same number and key; the right one keeps its reply
+	}
 	t.touchSession(s)
 	s.replies.put(reply{request: q, code: o.Code, released: o.Released}, int(t.settings.GetMaxRepliesPerSession()))
 	return o

@@ -14,12 +14,16 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
 // ErrBadSnapshot marks a snapshot that is damaged, cut short, or of a newer version than this server knows.
 var ErrBadSnapshot = errors.New("bad snapshot")
+
+// Tokens stay below 2^53, so that every JSON reader keeps them whole.
+const maxToken = 1 << 53
 
 // One lock with all its claims is one record.
 const maxRecordBytes = 1 << 30
@@ -46,6 +50,7 @@ type restorer struct {
 	in      *bufio.Reader
 	sum     hash.Hash
 	buf     bytes.Buffer
+	again   []byte // buf, encoded once more
 	table   *Table
 	part    part
 	last    string // the last name or id of this part
@@ -89,7 +94,38 @@ func (r *restorer) read() (*command.Record, []byte, error) {
 	if err := proto.Unmarshal(r.buf.Bytes(), &rec); err != nil {
 		return nil, nil, bad("%w", err)
 	}
-	return &rec, r.buf.Bytes(), nil
+	return &rec, r.buf.Bytes(), r.checkForm(&rec)
+}
+
+// checkForm refuses records that this server would not have written so: with fields that it does not know (a newer server
+// did mean something by them), or in another encoding.
+func (r *restorer) checkForm(rec *command.Record) (err error) {
+	r.again, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(r.again[:0], rec)
+	if err != nil || !bytes.Equal(r.again, r.buf.Bytes()) {
+		return bad("a record is not in the form in which records are written")
+	}
+	if hasUnknown(rec.ProtoReflect()) {
+		return bad("it has a field that this server does not know; run a newer server")
+	}
+	return nil
+}
+
+// hasUnknown tells whether m or a message in it has a field that this version does not know.
+func hasUnknown(m protoreflect.Message) bool {
+	found := len(m.GetUnknown()) > 0
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Message() == nil:
+		case f.IsList():
+			for i := range v.List().Len() {
+				found = found || hasUnknown(v.List().Get(i).Message())
+			}
+		default:
+			found = found || hasUnknown(v.Message())
+		}
+		return !found
+	})
+	return found
 }
 
 func (r *restorer) take(rec *command.Record) error {
@@ -129,6 +165,8 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 		return bad("it has format version %d, this server knows up to %d; run a newer server", h.GetVersion(), SnapshotVersion)
 	case h.GetNow() < 0:
 		return bad("its clock is negative")
+	case h.GetLastToken() >= maxToken || h.GetLastSeq() >= maxToken:
+		return bad("its counters are at their end")
 	}
 	if err := CheckSettings(h.GetSettings()); err != nil {
 		return bad("%w", err)
@@ -163,6 +201,9 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 func (r *restorer) takeLock(x *command.LockRecord) error {
 	l := r.table.newLock(x.GetName())
 	l.slots = x.GetSlots()
+	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
+		return bad("a delay is half there")
+	}
 	if x.GetBlockedUntil() != 0 {
 		l.block = &block{lock: l, until: Time(x.GetBlockedUntil()), seq: x.GetBlockedSeq()}
 		r.table.timers.arm(l.block)
@@ -191,8 +232,8 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		return bad("a key is malformed")
 	case r.table.keys.get(key) != nil:
 		return bad("a key stands for two things")
-	case waiting != (x.GetToken() == 0):
-		return bad("a waiter has a token, or a holder has none")
+	case !wellFormed(x, waiting):
+		return bad("a holder or waiter has what only the other can have")
 	case x.GetMode() != Exclusive && x.GetMode() != Shared:
 		return bad("a claim has an unknown mode")
 	}
@@ -214,6 +255,16 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 	}
 	r.place(c, x, waiting)
 	return nil
+}
+
+// wellFormed tells whether exactly those fields of x are set that its state has a meaning for.
+func wellFormed(x *command.Claim, waiting bool) bool {
+	if waiting {
+		until := x.GetWaitUntil()
+		return x.GetToken() == 0 && x.GetWaited() == 0 && (until == waitForever || until > 0 && Time(until) < Never)
+	}
+	return x.GetToken() != 0 && x.GetWaitUntil() == 0 && x.GetWaited() >= 0 &&
+		(x.GetSession() == "" || x.GetDeadline() == 0)
 }
 
 // place puts c into the lists where its state says that it is.
@@ -246,6 +297,9 @@ func (r *restorer) linkMembers() {
 }
 
 func (r *restorer) takeSpent(x *command.SpentRecord) error {
+	if n := len(x.GetKeys()); n == 0 || n > spentChunkLen || r.count.GetSpent()%spentChunkLen != 0 {
+		return bad("its spent keys are not in chunks")
+	}
 	for _, s := range x.GetKeys() {
 		key, ok := ParseKey(s.GetKey())
 		if !ok || r.table.spent.has(key) {

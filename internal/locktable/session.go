@@ -225,7 +225,6 @@ func (t *Table) finish(s *session, kind EventKind) (released int) {
 	t.touchSession(s)
 	t.timers.disarm(s)
 	t.sessions.Delete(s.id)
-	t.spend(s.key)
 	if kind == EventExpired {
 		t.emit(Event{Kind: EventSessionExpired, Key: s.key, Owner: s.owner, Metadata: s.metadata})
 	}
@@ -238,6 +237,7 @@ func (t *Table) finish(s *session, kind EventKind) (released int) {
 			released++
 		}
 	}
+	t.spend(s.key)
 	for _, c := range claims {
 		// A lock that an earlier turn forgot has no waiters left to serve.
 		if l := c.lock; t.lockNamed(l.name) == l {

@@ -97,7 +97,7 @@ const (
 	NoSession
 	// SessionPrivate: the session belongs to one plain acquire and takes no second one.
 	SessionPrivate
-	// TooManyLocks: Settings.MaxLocks locks have a holder or a waiter.
+	// TooManyLocks: Settings.MaxLocks locks are held, waited for or blocked.
 	TooManyLocks
 	// TooManyWaiters: Settings.MaxWaitersPerLock keys wait for the lock.
 	TooManyWaiters
@@ -119,10 +119,10 @@ const (
 // Outcome is the answer to one command. Fields that the Code does not mention are zero.
 type Outcome struct {
 	Code Code
-	// Granted, Waiting: how the key stands. Held: nothing.
+	// Granted, Waiting, and Renewed by key: how the key stands.
 	Mode  Mode
 	Slots uint32
-	// Granted: the fencing token.
+	// Granted, and Renewed by key: the fencing token.
 	Token uint64
 	// Granted, Renewed, Opened: the lifetime, and the cluster time at which it ends unless renewed.
 	TTL      time.Duration

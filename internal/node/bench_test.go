@@ -32,7 +32,7 @@ func benchmarkPairs(b *testing.B, durable bool, clients int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer n.Close()
+	defer func() { _ = n.Close() }()
 	b.ReportAllocs()
 	b.ResetTimer()
 	var wg sync.WaitGroup

@@ -274,7 +274,7 @@ func TestUnknownCommandIsFatal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer n.Close()
+	defer func() { _ = n.Close() }()
 	entry := []byte{
 		0x08, 0x01, // version 1
 		0x1a, 0x03, 0xfa, 0x07, 0x00, // one command, of kind 127

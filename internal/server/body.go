@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -20,45 +21,60 @@ type member[T any] struct {
 	read func(into *T, v jsontext.Value) error
 }
 
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// bodyReader is what reading one body needs; it is kept for the next one.
+type bodyReader struct {
+	buf bytes.Buffer
+	dec jsontext.Decoder
+}
+
+var bodies = sync.Pool{New: func() any { return new(bodyReader) }}
+
+func (b *bodyReader) free() {
+	if b.buf.Cap() > maxKeptBuffer {
+		return
+	}
+	b.buf.Reset()
+	clear(b.buf.AvailableBuffer()[:b.buf.Available()]) // there may be keys in it
+	bodies.Put(b)
+}
 
 // readBody reads a JSON object from the call's body into a T. No body at all is an empty object. Unknown, repeated and
 // null members, wrong types and anything after the object are refused with a message that names the member.
 func readBody[T any](c *call, into *T, members []member[T]) error {
-	buf, _ := bodies.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() <= maxKeptBuffer {
-			clear(buf.Bytes()) // there may be keys in it
-			buf.Reset()
-			bodies.Put(buf)
-		}
-	}()
-	if err := slurp(c, buf); err != nil {
+	if c.r.ContentLength == 0 {
+		return nil
+	}
+	b, _ := bodies.Get().(*bodyReader)
+	defer b.free()
+	if err := slurp(c, &b.buf); err != nil {
 		return err
 	}
-	if buf.Len() == 0 {
+	if b.buf.Len() == 0 {
 		return nil
 	}
 	if !isJSON(c.r.Header["Content-Type"]) {
 		return fail(CodeUnsupportedMedia, "Send the body as JSON, with the header Content-Type: application/json.")
 	}
-	return decodeObject(buf.Bytes(), into, members)
+	b.dec.Reset(&b.buf)
+	return decodeObject(&b.dec, into, members)
 }
 
 func slurp(c *call, buf *bytes.Buffer) error {
 	if c.r.ContentLength > maxBodyBytes {
 		return errBodyTooLarge
 	}
-	_, err := buf.ReadFrom(io.LimitReader(c.r.Body, maxBodyBytes+1))
+	c.bodyRead = true
+	_, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBodyBytes))
+	var tooLarge *http.MaxBytesError
 	switch {
+	case errors.As(err, &tooLarge):
+		return errBodyTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(CodeBodyTimeout, "The body did not arrive within "+secondsText(readTimeout)+" seconds.")
 	case err != nil && c.ctx().Err() != nil:
 		return errGone
 	case err != nil:
 		return &Error{Code: CodeInvalidRequest, Detail: "The body could not be read.", cause: err}
-	case buf.Len() > maxBodyBytes:
-		return errBodyTooLarge
 	}
 	return nil
 }
@@ -77,9 +93,8 @@ func isJSON(contentType []string) bool {
 	return err == nil && t == "application/json" && (!has || strings.EqualFold(charset, "utf-8"))
 }
 
-// decodeObject reads data, which must be exactly one JSON object.
-func decodeObject[T any](data []byte, into *T, members []member[T]) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
+// decodeObject reads exactly one JSON object.
+func decodeObject[T any](dec *jsontext.Decoder, into *T, members []member[T]) error {
 	if dec.PeekKind() != '{' {
 		return fail(CodeInvalidBody, "The body must be a JSON object.")
 	}
@@ -87,16 +102,19 @@ func decodeObject[T any](data []byte, into *T, members []member[T]) error {
 		return syntaxError(err)
 	}
 	for dec.PeekKind() == '"' {
-		tok, err := dec.ReadToken()
+		name, err := dec.ReadValue()
 		if err != nil {
 			return syntaxError(err)
 		}
-		name := tok.String()
+		m := findMember(name, members)
+		if m == nil {
+			return unknownMember(unquote(name), members)
+		}
 		v, err := dec.ReadValue()
 		if err != nil {
 			return syntaxError(err)
 		}
-		if err := decodeMember(name, v, into, members); err != nil {
+		if err := m.take(v, into); err != nil {
 			return err
 		}
 	}
@@ -109,20 +127,37 @@ func decodeObject[T any](data []byte, into *T, members []member[T]) error {
 	return nil
 }
 
-func decodeMember[T any](name string, v jsontext.Value, into *T, members []member[T]) error {
-	for i := range members {
-		if members[i].name != name {
-			continue
-		}
-		if v.Kind() == 'n' {
-			return failField(name, "The member "+name+" must not be null; leave it out instead.")
-		}
-		if err := members[i].read(into, v); err != nil {
-			return failField(name, "The member "+name+" "+err.Error()+".")
-		}
-		return nil
+// findMember returns the member with the given name, which is still in its quotes.
+func findMember[T any](quoted jsontext.Value, members []member[T]) *member[T] {
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name = []byte(unquote(quoted))
 	}
-	return unknownMember(name, members)
+	for i := range members {
+		if members[i].name == string(name) {
+			return &members[i]
+		}
+	}
+	return nil
+}
+
+func (m *member[T]) take(v jsontext.Value, into *T) error {
+	if v.Kind() == 'n' {
+		return failField(m.name, "The member "+m.name+" must not be null; leave it out instead.")
+	}
+	if err := m.read(into, v); err != nil {
+		return failField(m.name, "The member "+m.name+" "+err.Error()+".")
+	}
+	return nil
+}
+
+// unquote returns the string that the JSON string v, which the decoder has found to be valid, spells.
+func unquote(v jsontext.Value) string {
+	if bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1])
+	}
+	s, _ := jsontext.AppendUnquote(nil, v)
+	return string(s)
 }
 
 func unknownMember[T any](name string, members []member[T]) error {

@@ -15,6 +15,8 @@ type call struct {
 	params [maxParams]string
 	// status is what was answered; 0 as long as nothing was.
 	status int
+	// bodyRead says that the body was read, or tried to be.
+	bodyRead bool
 	// buf is scratch for the body of the answer.
 	buf []byte
 }

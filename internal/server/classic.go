@@ -101,23 +101,21 @@ func (s *Server) classicStatus(c *call) error {
 	b = append(b, `,"status":"ok","locks":[`...)
 	after, first := "", true
 	for more := true; more; {
-		err := s.backend.Read(c.ctx(), func(t *locktable.Table, now locktable.Time) {
-			page := t.Locks("", after, listStep, maxShownListed)
-			more = len(page) == listStep
-			for i := range page {
-				after = page[i].Name
-				if len(page[i].Holders) == 0 {
-					continue
-				}
-				if !first {
-					b = append(b, ',')
-				}
-				first = false
-				b = appendClassicHold(b, &page[i], now)
-			}
-		})
+		page, now, err := s.readLocks(c, "", after, listStep)
 		if err != nil {
-			return backendError(c.ctx(), err)
+			return err
+		}
+		more = len(page) == listStep
+		for i := range page {
+			after = page[i].Name
+			if len(page[i].Holders) == 0 {
+				continue
+			}
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			b = appendClassicHold(b, &page[i], now)
 		}
 		if b, err = c.stream(b, more); err != nil {
 			return errGone

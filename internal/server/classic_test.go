@@ -1,12 +1,17 @@
 package server
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
 )
 
 func TestClassicConversation(t *testing.T) {
@@ -107,4 +112,35 @@ func TestClassicStatus(t *testing.T) {
 		}
 		last = name
 	}
+}
+
+// TestBrokenListIsCut: when the table cannot be read to the end, the client must not take what it got for the whole.
+func TestBrokenListIsCut(t *testing.T) {
+	d := openDoor(t)
+	for i := range 3 * listStep {
+		d.take(fmt.Sprintf("lock-%04d", i))
+	}
+	d.server.backend = &failsLater{Backend: d.backend, good: 2}
+	got := d.raw("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(got)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); err == nil || len(body) == 0 {
+		t.Errorf("%d bytes, then %v", len(body), err)
+	}
+	d.want(503, "*", "GET", "/status", "")
+}
+
+// failsLater is a Backend that can be read only so often.
+type failsLater struct {
+	Backend
+	good int
+}
+
+func (b *failsLater) Read(ctx context.Context, f func(*locktable.Table, locktable.Time)) error {
+	if b.good--; b.good < 0 {
+		return node.ErrUnavailable
+	}
+	return b.Backend.Read(ctx, f)
 }

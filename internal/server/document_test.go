@@ -135,7 +135,7 @@ func (c *checker) validate(r *http.Request, res *http.Response, body []byte, pat
 			Route:   &routers.Route{Spec: c.doc, Path: path, PathItem: item, Method: r.Method, Operation: op},
 		},
 		Status: res.StatusCode, Header: res.Header,
-		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: strings.HasSuffix(path, ".yaml")},
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: strings.HasSuffix(path, ".yaml") || strings.HasPrefix(res.Header.Get("Content-Type"), "text/html")},
 	}
 	in.SetBodyBytes(body)
 	return openapi3filter.ValidateResponse(context.Background(), in)

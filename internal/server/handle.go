@@ -106,13 +106,13 @@ func (s *Server) errorHeaders(c *call, e *Error) {
 	if e.allow != "" {
 		h["Allow"] = []string{e.allow}
 	}
-	switch e.Code {
-	case CodeUnauthorized:
+	if e.Code == CodeUnauthorized {
 		h["Www-Authenticate"] = bearer
-	case CodeBodyTooLarge, CodeBodyTimeout:
-		if c.r.ProtoMajor == 1 {
-			h["Connection"] = closing
-		}
+	}
+	unread := c.r.ContentLength != 0 && !c.bodyRead
+	if (unread || e.Code == CodeBodyTimeout) && c.r.ProtoMajor == 1 {
+		// Otherwise net/http would wait for the body before it sends the refusal.
+		h["Connection"] = closing
 	}
 }
 
@@ -138,7 +138,7 @@ func (s *Server) recoverPanic(c *call, start time.Time) {
 	if p == nil {
 		return
 	}
-	if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too
+	if p == http.ErrAbortHandler { // as net/http compares it
 		s.done(c, start)
 		panic(p)
 	}

@@ -46,7 +46,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // net/http looks at its type
+			return nil, err // as it is: net/http looks at its type
 		}
 		from := origin(conn.RemoteAddr())
 		if text := l.admit(from); text != "" {
@@ -150,5 +150,5 @@ func (c *limitedConn) Close() error {
 		c.listener.leave(c.from)
 		c.listener.stats.connections.Dec()
 	})
-	return c.Conn.Close() //nolint:wrapcheck // a plain pass-through
+	return c.Conn.Close()
 }

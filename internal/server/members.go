@@ -28,11 +28,7 @@ func readString(v jsontext.Value) (string, error) {
 	if v.Kind() != '"' {
 		return "", errString
 	}
-	s, err := jsontext.AppendUnquote(nil, v)
-	if err != nil {
-		return "", errString
-	}
-	return string(s), nil
+	return unquote(v), nil
 }
 
 // readKey reads a key or a session id.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
 var keyPattern = regexp.MustCompile(`^[0-9A-Za-z]{32}$`)
@@ -175,6 +177,25 @@ func TestSeedWaits(t *testing.T) {
 	d.want(200, "released", "GET", "/releaseLock/w/"+key, "")
 	if got := <-done; !keyPattern.MatchString(got) {
 		t.Errorf("the waiter got %q", got)
+	}
+}
+
+// TestReleasingAPlaceIsNoRelease: a key that only waits does not hold the lock, so that the old interfaces say no.
+func TestReleasingAPlaceIsNoRelease(t *testing.T) {
+	d := openDoor(t)
+	d.take("q")
+	for _, c := range [][2]string{{"GET", "/releaseLock/q/" + key(2)}, {"DELETE", "/releaselock?lockname=q&token=" + key(3)}} {
+		k := c[1][len(c[1])-locktable.KeyLen:]
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			d.problem(409, CodeCancelled, "POST", "/v1/locks/q", `{"wait":60,"key":"`+k+`"}`)
+		}()
+		d.waiting("q", 1)
+		if a := d.do(c[0], c[1], ""); strings.Contains(a.body, "released\":true") || a.body == "released" {
+			t.Errorf("%s: %s", c[1], a.body)
+		}
+		<-done
 	}
 }
 

@@ -129,6 +129,32 @@ func TestLongWaitOutlivesTheTimeouts(t *testing.T) {
 	})
 }
 
+// TestLongWaitOverHTTP2 does the same on a stream, where net/http keeps the time itself.
+func TestLongWaitOverHTTP2(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *Server, ln *pipeListener) {
+		var p http.Protocols
+		p.SetUnencryptedHTTP2(true)
+		transport := &http.Transport{Protocols: &p, DialContext: func(context.Context, string, string) (net.Conn, error) { return ln.dial(), nil }}
+		defer transport.CloseIdleConnections()
+		get := func(path string) string {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost"+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			return bodyOf(res)
+		}
+		get("/getLock/q/600")
+		if got := get("/getLock/q?timeout=1800"); !keyPattern.MatchString(got) {
+			t.Errorf("the waiter got %q", got)
+		}
+	})
+}
+
 func TestLongWaitRunsOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *Server, ln *pipeListener) {
 		c := ln.dial()

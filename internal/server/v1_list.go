@@ -36,30 +36,43 @@ func (s *Server) listLocks(c *call) error {
 	if err != nil {
 		return err
 	}
-	var page []locktable.LockInfo
-	var now locktable.Time
-	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
-		page = t.Locks(q.prefix, q.after, q.limit, maxShownListed)
-		now = at
-	})
-	if err != nil {
-		return backendError(c.ctx(), err)
-	}
 	b := append(c.buf[:0], `{"locks":[`...)
-	wall := wallClock()
-	for i := range page {
-		if i > 0 {
-			b = append(b, ',')
+	last, more := q.after, true
+	for left := q.limit; left > 0 && more; {
+		page, now, err := s.readLocks(c, q.prefix, last, min(left, listStep))
+		if err != nil {
+			return err
 		}
-		b = appendLock(b, &page[i], now, wall)
+		more = len(page) == min(left, listStep)
+		wall := wallClock()
+		for i := range page {
+			if left < q.limit {
+				b = append(b, ',')
+			}
+			b = appendLock(b, &page[i], now, wall)
+			last = page[i].Name
+			left--
+		}
 	}
 	b = append(b, ']')
-	if len(page) == q.limit {
+	if more {
 		b = append(b, `,"cursor":`...)
-		b = appendString(b, encodeCursor(page[len(page)-1].Name))
+		b = appendString(b, encodeCursor(last))
 	}
 	c.buf = append(b, '}')
 	return c.json(http.StatusOK)
+}
+
+// readLocks reads one step of a listing.
+func (s *Server) readLocks(c *call, prefix, after string, limit int) (page []locktable.LockInfo, now locktable.Time, err error) {
+	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+		page = t.Locks(prefix, after, limit, maxShownListed)
+		now = at
+	})
+	if err != nil {
+		return nil, now, backendError(c.ctx(), err)
+	}
+	return page, now, nil
 }
 
 type listQuery struct {

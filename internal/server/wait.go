@@ -15,11 +15,9 @@ import (
 // nothing may be left behind under it when it is not told.
 func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
 	if a.GetWait() != 0 {
-		// net/http would end a long poll at the ReadTimeout by its background read, and fail its answer at the
-		// WriteTimeout.
-		rc := http.NewResponseController(c.w)
-		_ = rc.SetReadDeadline(time.Time{})
-		_ = rc.SetWriteDeadline(time.Time{})
+		// The WriteTimeout counts from the request, and HTTP/2 would reset the stream at it. The ReadTimeout is no danger:
+		// it ends with the body.
+		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 		defer s.deadline(c)
 	}
 	out, err := s.backend.Acquire(c.ctx(), a)

@@ -42,6 +42,9 @@ func TestHangingUpLeavesTheQueue(t *testing.T) {
 			d.want(200, "released", "GET", "/releaseLock/q/"+holder, "")
 			// Nobody was granted the lock: it is free for the next one.
 			d.take("q")
+			if log := d.logs.String(); strings.Contains(log, "a request failed") {
+				t.Errorf("a client that leaves is no mistake of the server: %s", log)
+			}
 		})
 	}
 }

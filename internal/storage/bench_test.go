@@ -17,12 +17,12 @@ func BenchmarkStoreLogs(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	f, err := os.Create(filepath.Join(b.TempDir(), "plain"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 
 	data := bytes.Repeat([]byte("x"), 4<<10)
 	var ours, plain time.Duration

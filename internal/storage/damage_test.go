@@ -45,7 +45,7 @@ func TestMissingAndShortSegments(t *testing.T) {
 	if err := os.WriteFile(foreign, []byte("x"), fileMode); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, dir)
+	_ = refused(t, dir)
 }
 
 func TestMetaFile(t *testing.T) {
@@ -145,7 +145,7 @@ func TestDamagedSnapshot(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(path, file)); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, dir)
+		_ = refused(t, dir)
 	}
 }
 

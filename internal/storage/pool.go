@@ -185,7 +185,7 @@ func allZero(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	buf := make([]byte, 256<<10)
 	for {
 		n, err := f.Read(buf)

@@ -168,7 +168,7 @@ func sumFile(path string) (int64, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	h := crc64.New(crc64.MakeTable(crc64.ECMA))
 	n, err := io.Copy(h, f)
 	return n, h.Sum(nil), err

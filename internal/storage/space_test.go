@@ -33,7 +33,7 @@ func fillDisk(t *testing.T, path string, left int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	_, free, err := statfs(filepath.Dir(path))
 	if err != nil {
 		t.Fatal(err)

@@ -155,7 +155,7 @@ func TestFlippedBitInLog(t *testing.T) {
 		dir := copyDir(t, master)
 		path, from, to := lastBatch(t, dir)
 		flip(t, path, from+r.IntN(to-from), r.IntN(8))
-		refused(t, dir)
+		_ = refused(t, dir)
 		_ = os.RemoveAll(dir)
 	}
 }

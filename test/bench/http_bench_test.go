@@ -78,7 +78,7 @@ func benchmarkHandoff(b *testing.B, s *server, workers int) {
 	served := make([]int, workers)
 	for i := range workers {
 		c := dial(b, s.addr)
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		wg.Go(func() {
 			for left.Load() > 0 {
 				key := c.get(b, "GET /getLock/handoff?timeout=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -111,7 +111,7 @@ func BenchmarkFsync(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	block := make([]byte, 4096)
 	for b.Loop() {
 		if _, err := f.Write(block); err != nil {

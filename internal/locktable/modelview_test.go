@@ -1,0 +1,77 @@
+package locktable
+
+import "slices"
+
+// The views of the naive model.
+
+// Lock shows a lock as Table.Lock does.
+func (m *model) Lock(name string, limit int) (LockInfo, bool) {
+	hs, ws, b := m.holders(name), m.waiters(name), m.block(name)
+	if len(hs)+len(ws) == 0 && b == nil {
+		return LockInfo{}, false
+	}
+	l := LockInfo{Name: name, NumHolders: len(hs), NumWaiters: len(ws)}
+	if b != nil {
+		l.BlockedUntil = b.until
+	}
+	for _, c := range hs {
+		l.Slots = c.slots
+		h := HolderInfo{Owner: c.owner, Metadata: c.meta, Mode: c.mode, Slots: c.slots, Token: c.token, Since: c.since}
+		h.TTL, h.Deadline = m.lifetime(c)
+		l.Holders = append(l.Holders, h)
+	}
+	for i, c := range ws {
+		l.Slots = c.slots
+		l.Waiters = append(l.Waiters, WaiterInfo{
+			Owner: c.owner, Metadata: c.meta, Mode: c.mode, Position: i + 1, Since: c.queued, WaitUntil: c.waitUntil,
+		})
+	}
+	l.Holders = l.Holders[:min(limit, len(l.Holders))]
+	l.Waiters = l.Waiters[:min(limit, len(l.Waiters))]
+	return l, true
+}
+
+// Session shows a session as Table.Session does.
+func (m *model) Session(id Key) (SessionInfo, bool) {
+	var info SessionInfo
+	claims := m.claimsOf(id.Reveal())
+	if s := m.session(id.Reveal()); s != nil {
+		info = SessionInfo{TTL: s.ttl, Deadline: s.deadline, Opened: s.opened, Owner: s.owner, Metadata: s.meta}
+	} else if c := m.claim(id.Reveal()); c != nil && c.session == "" {
+		info = SessionInfo{Private: true, TTL: c.ttl, Deadline: c.deadline, Opened: c.since, Owner: c.owner, Metadata: c.meta}
+		claims = []*mClaim{c}
+	} else {
+		return info, false
+	}
+	for _, c := range claims {
+		k := KeyInfo{Lock: c.lock, Held: c.held, Token: c.token, Mode: c.mode, Slots: c.slots}
+		if !c.held {
+			k.Position = m.position(c)
+		}
+		info.Keys = append(info.Keys, k)
+	}
+	return info, true
+}
+
+// Stats counts as Table.Stats does.
+func (m *model) Stats() Stats {
+	st := Stats{Locks: len(m.locks()), Sessions: len(m.sessions), Spent: len(m.spent), LastToken: m.token}
+	for _, b := range m.blocks {
+		if !slices.Contains(m.locks(), b.lock) {
+			st.Locks++ // nobody holds it or waits for it, but there is something to remember about it
+		}
+	}
+	for _, l := range m.locks() {
+		if len(m.holders(l)) > 0 {
+			st.Held++
+		}
+	}
+	for _, c := range m.claims {
+		if c.held {
+			st.Holders++
+		} else {
+			st.Waiters++
+		}
+	}
+	return st
+}

@@ -1,0 +1,363 @@
+package locktable
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+)
+
+// checkedSteps is the number of entries that TestRandom compares with the model (reliability.md asks for 2 million).
+const checkedSteps = 2_000_000
+
+// world runs a table, the naive model and the judge side by side.
+type world struct {
+	t     *Table
+	m     *model
+	j     *judge
+	g     *generator
+	log   []logEntry
+	steps int
+	snap  *runningSnapshot
+	full  bool // keep the log and hash after every entry
+	hash  [][32]byte
+}
+
+// runningSnapshot is a snapshot that is taken in chunks while entries are applied.
+type runningSnapshot struct {
+	s    *Snapshot
+	data []byte
+	hash [32]byte
+}
+
+func newWorld(c chooser, full bool) *world {
+	s := smallSettings()
+	m := newModel(s)
+	return &world{t: New(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
+}
+
+// step applies one random entry to all and compares.
+func (w *world) step() error {
+	now, cmds := w.g.now(), w.g.entry()
+	if err := w.apply(now, cmds); err != nil {
+		return fmt.Errorf("step %d: entry at %s of %v: %w", w.steps, secs(int64(now)), cmds, err)
+	}
+	return nil
+}
+
+func (w *world) apply(now Time, cmds []*command.Command) error {
+	w.steps++
+	outs, events := w.t.Apply(now, cmds)
+	mouts, mevents := w.m.Apply(now, cmds)
+	if err := sameOutcomes(outs, mouts); err != nil {
+		return err
+	}
+	if err := sameEvents(events, mevents); err != nil {
+		return err
+	}
+	if err := w.t.CheckInvariants(); err != nil {
+		return err
+	}
+	if err := w.j.entry(now, cmds, outs, events); err != nil {
+		return err
+	}
+	at, ok := w.t.NextDeadline()
+	if mat, mok := w.m.NextDeadline(); at != mat && mok || ok != mok {
+		return fmt.Errorf("next deadline %v %v, the model says %v %v", at, ok, mat, mok)
+	}
+	if w.full {
+		w.log = append(w.log, logEntry{now, cmds})
+		w.hash = append(w.hash, w.t.Hash())
+	}
+	return w.sometimes()
+}
+
+// sometimes does what is too costly for every step.
+func (w *world) sometimes() error {
+	if w.steps%8 == 0 {
+		if err := w.sameViews(); err != nil {
+			return err
+		}
+	}
+	if w.snap != nil {
+		return w.snapshotChunk()
+	}
+	switch w.steps % 64 {
+	case 0:
+		n, err := snapshotRestore(w.t)
+		if err != nil {
+			return err
+		}
+		w.t = n
+	case 20:
+		hash := w.t.Hash()
+		w.snap = &runningSnapshot{s: w.t.Snapshot(), hash: hash}
+	}
+	return nil
+}
+
+// snapshotChunk takes the next record of the running snapshot. It must show the state at its beginning.
+func (w *world) snapshotChunk() error {
+	b, err := w.snap.s.Next(1)
+	w.snap.data = append(w.snap.data, b...)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	w.snap.s.Close()
+	n, err := Restore(bytes.NewReader(w.snap.data))
+	if err != nil {
+		return fmt.Errorf("restore of a snapshot taken during commands: %w", err)
+	}
+	if n.Hash() != w.snap.hash {
+		return errors.New("a snapshot taken during commands does not show the state at its beginning")
+	}
+	w.snap = nil
+	return n.CheckInvariants()
+}
+
+func (w *world) sameViews() error {
+	if a, b := w.t.Stats(), w.m.Stats(); a != b {
+		return fmt.Errorf("stats %+v, the model says %+v", a, b)
+	}
+	for _, name := range testLocks {
+		a, aok := w.t.Lock(name, 3)
+		b, bok := w.m.Lock(name, 3)
+		if aok != bok || !sameLock(a, b) {
+			return fmt.Errorf("lock %+v %v, the model says %+v %v", a, aok, b, bok)
+		}
+	}
+	if err := w.sameListing(); err != nil {
+		return err
+	}
+	for _, id := range slices.Concat(testSessions, testKeys) {
+		k, _ := ParseKey(id)
+		a, aok := w.t.Session(k)
+		b, bok := w.m.Session(k)
+		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || len(a.Keys) != len(b.Keys) {
+			return fmt.Errorf("session %+v %v, the model says %+v %v", a, aok, b, bok)
+		}
+	}
+	return nil
+}
+
+// sameListing compares the listing of all locks, in name order and in pages of two.
+func (w *world) sameListing() error {
+	var all []string
+	for after := ""; ; after = all[len(all)-1] {
+		page := w.t.Locks("", after, 2, 1)
+		for _, l := range page {
+			all = append(all, l.Name)
+		}
+		if len(page) < 2 {
+			break
+		}
+	}
+	want := w.m.locks()
+	for _, b := range w.m.blocks {
+		if !slices.Contains(want, b.lock) {
+			want = append(want, b.lock)
+		}
+	}
+	slices.Sort(want)
+	if !slices.Equal(all, want) {
+		return fmt.Errorf("listing %q, the model says %q", all, want)
+	}
+	return nil
+}
+
+func sameLock(a, b LockInfo) bool {
+	kindless := a.NumHolders+a.NumWaiters == 0 // what slots it shows does not matter
+	return a.Name == b.Name && (a.Slots == b.Slots || kindless) && a.BlockedUntil == b.BlockedUntil && slices.Equal(a.Holders, b.Holders) &&
+		slices.Equal(a.Waiters, b.Waiters) && a.NumHolders == b.NumHolders && a.NumWaiters == b.NumWaiters
+}
+
+func sameOutcomes(a, b []Outcome) error {
+	if len(a) != len(b) {
+		return fmt.Errorf("%d outcomes, the model has %d", len(a), len(b))
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		hx, hy := x.Holder, y.Holder
+		if (x.Detail == "") != (y.Detail == "") || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
+			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
+		}
+		x.Holder, y.Holder, x.Detail, y.Detail = nil, nil, "", ""
+		if x != y {
+			return fmt.Errorf("outcome %d %+v\nthe model says %+v", i, x, y)
+		}
+	}
+	return nil
+}
+
+func sameEvents(a, b []Event) error {
+	if len(a) != len(b) {
+		return fmt.Errorf("events %s, the model says %s", showEvents(a), showEvents(b))
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		hx, hy := x.Holder, y.Holder
+		x.Holder, y.Holder = nil, nil
+		if x != y || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
+			return fmt.Errorf("event %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
+		}
+	}
+	return nil
+}
+
+func showEvents(events []Event) string {
+	s := "["
+	for _, e := range events {
+		s += showEvent(e)
+	}
+	return s + "]"
+}
+
+// replay feeds the whole log to a fresh table and compares the hash after each entry.
+func (w *world) replay() error {
+	twin := New(smallSettings())
+	for i, e := range w.log {
+		twin.Apply(e.now, e.cmds)
+		if twin.Hash() != w.hash[i] {
+			return fmt.Errorf("a replay differs after entry %d", i)
+		}
+	}
+	return nil
+}
+
+// testSeed is fixed, so that a run is repeatable; LOCKTABLE_SEED sets another.
+func testSeed(tb testing.TB) int64 {
+	tb.Helper()
+	seed, err := strconv.ParseInt(cmpOr(os.Getenv("LOCKTABLE_SEED"), "1"), 10, 64)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return seed
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// TestRandom compares the table with the model and the judge over many random entries.
+func TestRandom(t *testing.T) {
+	steps, perRun := checkedSteps, 1000
+	if testing.Short() {
+		steps = 50_000
+	}
+	seed, start, done := testSeed(t), time.Now(), 0
+	var seen judge
+	for run := 0; done < steps; run++ {
+		w := newWorld(rand.New(rand.NewSource(seed+int64(run))), run%50 == 0)
+		for range perRun {
+			if err := w.step(); err != nil {
+				t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
+			}
+		}
+		if err := w.replay(); err != nil {
+			t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
+		}
+		done += w.steps
+		seen.add(w.j)
+	}
+	t.Logf("%d checked steps in %.1f s: %d grants (%d re-entrant), %d expiries, %d waits run out, %d places cancelled, %d repeated grants",
+		done, time.Since(start).Seconds(), seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates)
+	if done < checkedSteps && !testing.Short() {
+		t.Errorf("%d steps checked, fewer than %d", done, checkedSteps)
+	}
+	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates} {
+		if n < done/1000 {
+			t.Errorf("the run exercised too little: %d of something in %d steps", n, done)
+		}
+	}
+}
+
+func (j *judge) add(o *judge) {
+	j.grants += o.grants
+	j.reentrant += o.reentrant
+	j.expired += o.expired
+	j.timedOut += o.timedOut
+	j.cancelled += o.cancelled
+	j.duplicates += o.duplicates
+}
+
+// rapidChooser draws from rapid, which shrinks a failure to a small one.
+type rapidChooser struct{ t *rapid.T }
+
+func (c rapidChooser) Intn(n int) int { return rapid.IntRange(0, n-1).Draw(c.t, "n") }
+
+// TestRapid is the state machine test for small failures: rapid shrinks them.
+func TestRapid(t *testing.T) { rapid.Check(t, rapidRun) }
+
+func rapidRun(t *rapid.T) {
+	w := newWorld(rapidChooser{t}, true)
+	t.Repeat(map[string]func(*rapid.T){
+		"entry": func(t *rapid.T) {
+			w.g.c = rapidChooser{t}
+			if err := w.step(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"restore": func(t *rapid.T) {
+			if w.snap != nil {
+				t.Skip("a snapshot is being taken")
+			}
+			n, err := snapshotRestore(w.t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.t = n
+		},
+	})
+	if err := w.replay(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSameHashes feeds the same entries to two tables at different GOMAXPROCS: state, outcomes and events are the same (S14, T12).
+func TestSameHashes(t *testing.T) {
+	w := newWorld(rand.New(rand.NewSource(testSeed(t))), true)
+	for range 2000 {
+		if err := w.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var first []string
+	for _, procs := range []int{1, 4} {
+		old := runtime.GOMAXPROCS(procs)
+		var said []string
+		twin := New(smallSettings())
+		for i, e := range w.log {
+			outs, events := twin.Apply(e.now, e.cmds)
+			for _, o := range outs {
+				said = append(said, showOutcome(o))
+			}
+			said = append(said, showEvents(events))
+			if twin.Hash() != w.hash[i] {
+				t.Fatalf("GOMAXPROCS=%d: another hash after entry %d", procs, i)
+			}
+		}
+		runtime.GOMAXPROCS(old)
+		if first != nil && !reflect.DeepEqual(first, said) {
+			t.Fatalf("GOMAXPROCS=%d says something else", procs)
+		}
+		first = said
+	}
+}

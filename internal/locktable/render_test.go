@@ -1,0 +1,164 @@
+package locktable
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// How scripts show outcomes, events and locks.
+
+// secs shows nanoseconds as seconds, exactly.
+func secs(ns int64) string {
+	sign := ""
+	if ns < 0 {
+		sign, ns = "-", -ns
+	}
+	s := sign + strconv.FormatInt(ns/1e9, 10)
+	if r := ns % 1e9; r != 0 {
+		s += strings.TrimRight(fmt.Sprintf(".%09d", r), "0")
+	}
+	return s + "s"
+}
+
+func kind(mode Mode, slots uint32) string {
+	switch {
+	case mode == Shared:
+		return " shared"
+	case slots > 0:
+		return fmt.Sprintf(" slots=%d", slots)
+	}
+	return ""
+}
+
+func waited(d int64) string {
+	if d == 0 {
+		return ""
+	}
+	return " waited=" + secs(d)
+}
+
+var codeWords = map[Code]string{
+	Invalid: "invalid", ModeMismatch: "mode mismatch", KeySpent: "key spent", KeyInUse: "key in use", NotHeld: "not held",
+	NoSession: "no session", SessionPrivate: "session private", TooManyLocks: "too many locks", TooManyWaiters: "too many waiters",
+	TooManySessions: "too many sessions", TooManyKeys: "too many keys", RequestTooOld: "request too old",
+	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled",
+}
+
+func showOutcome(o Outcome) string {
+	switch o.Code {
+	case Granted:
+		return fmt.Sprintf("granted token=%d until=%s%s%s\n", o.Token, secs(int64(o.Deadline)), waited(int64(o.Waited)), kind(o.Mode, o.Slots))
+	case Waiting:
+		return fmt.Sprintf("waiting position=%d%s\n", o.Position, kind(o.Mode, o.Slots))
+	case Held:
+		return showHolder(o.Holder, o.Now) + "\n"
+	case Renewed:
+		return fmt.Sprintf("renewed until=%s\n", secs(int64(o.Deadline)))
+	case Opened:
+		return fmt.Sprintf("opened until=%s\n", secs(int64(o.Deadline)))
+	case Released:
+		return fmt.Sprintf("released %d\n", o.Released)
+	case Ended:
+		return fmt.Sprintf("ended released=%d\n", o.Released)
+	case Invalid:
+		if o.Detail == "" {
+			return "invalid without a reason\n"
+		}
+	}
+	return codeWords[o.Code] + "\n"
+}
+
+func showHolder(h *Holder, now Time) string {
+	if h == nil {
+		return "held"
+	}
+	by := ""
+	if h.Owner != "" {
+		by = " by=" + h.Owner
+	}
+	if h.Holders == 0 {
+		by = " by delay"
+	}
+	return fmt.Sprintf("held%s holders=%d waiters=%d free-in=%s", by, h.Holders, h.Waiters, secs(int64(h.Deadline-now)))
+}
+
+func showEvent(e Event) string {
+	what := unpad(e.Key) + " " + e.Lock
+	switch e.Kind {
+	case EventGranted:
+		return fmt.Sprintf("granted %s token=%d until=%s%s%s\n", what, e.Token, secs(int64(e.Deadline)), waited(int64(e.Waited)), kind(e.Mode, e.Slots))
+	case EventReleased:
+		return fmt.Sprintf("released %s token=%d held=%s\n", what, e.Token, secs(int64(e.HeldFor)))
+	case EventExpired:
+		return fmt.Sprintf("expired %s token=%d held=%s\n", what, e.Token, secs(int64(e.HeldFor)))
+	case EventQueued:
+		return fmt.Sprintf("queued %s\n", what)
+	case EventCancelled:
+		return fmt.Sprintf("cancelled %s%s\n", what, waited(int64(e.Waited)))
+	case EventTimedOut:
+		return fmt.Sprintf("timed-out %s%s\n", what, waited(int64(e.Waited)))
+	case EventSessionExpired:
+		return fmt.Sprintf("session-expired %s\n", unpad(e.Key))
+	}
+	return fmt.Sprintf("unknown event %d\n", e.Kind)
+}
+
+func (s *script) show(what string) string {
+	if id, ok := strings.CutPrefix(what, "session "); ok {
+		return s.showSession(id)
+	}
+	l, ok := s.subject.Lock(what, 100)
+	if !ok {
+		return "free\n"
+	}
+	var b strings.Builder
+	if l.BlockedUntil != 0 {
+		fmt.Fprintf(&b, "blocked until=%s\n", secs(int64(l.BlockedUntil)))
+	}
+	for _, h := range l.Holders {
+		fmt.Fprintf(&b, "holder%s token=%d since=%s until=%s%s\n",
+			named(h.Owner, h.Metadata), h.Token, secs(int64(h.Since)), secs(int64(h.Deadline)), kind(h.Mode, h.Slots))
+	}
+	for _, w := range l.Waiters {
+		until := secs(int64(w.WaitUntil))
+		if w.WaitUntil == Never {
+			until = "never"
+		}
+		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until, kind(w.Mode, 0))
+	}
+	return b.String()
+}
+
+func named(owner, metadata string) string {
+	s := ""
+	if owner != "" {
+		s += " by=" + owner
+	}
+	if metadata != "" {
+		s += " metadata=" + metadata
+	}
+	return s
+}
+
+func (s *script) showSession(id string) string {
+	k, _ := ParseKey(pad(id))
+	i, ok := s.subject.Session(k)
+	if !ok {
+		return "no session\n"
+	}
+	var b strings.Builder
+	word := "session"
+	if i.Private {
+		word = "private session"
+	}
+	fmt.Fprintf(&b, "%s%s ttl=%s until=%s\n", word, named(i.Owner, i.Metadata), secs(int64(i.TTL)), secs(int64(i.Deadline)))
+	for _, k := range i.Keys {
+		if k.Held {
+			fmt.Fprintf(&b, "holds %s token=%d%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots))
+		} else {
+			fmt.Fprintf(&b, "waits for %s position=%d%s\n", k.Lock, k.Position, kind(k.Mode, k.Slots))
+		}
+	}
+	return b.String()
+}
