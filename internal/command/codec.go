@@ -16,7 +16,7 @@ const Version = 1
 
 // Bounds of one entry. An entry beyond them is never written by a server and is refused when read.
 const (
-	MaxCommandsPerEntry = 512
+	MaxCommandsPerEntry = 1024
 	MaxEntryBytes       = 8 << 20
 )
 

@@ -139,7 +139,7 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	switch {
 	case a.GetWait() == 0:
 		return Outcome{Code: Held, Holder: l.describe()}
-	case l.waiters.n >= int(t.settings.GetMaxWaitersPerLock()):
+	case l.waiters.len() >= int(t.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
 	}
 	t.touch(l)
@@ -149,7 +149,7 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	t.counts.Waiters++
 	t.await(c, a.GetWait())
 	t.emit(c.event(EventQueued))
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.n}
+	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
 }
 
 // newClaim makes the claim of a fresh key. It is in no list of its lock yet.
@@ -196,7 +196,7 @@ func (c *claim) granted() Outcome {
 // position counts from 1, the head of the queue.
 func (c *claim) position() int {
 	n := 1
-	for p := c.prev; p != nil; p = p.prev {
+	for p := c.lock.waiters.head; p != c; p = p.next {
 		n++
 	}
 	return n

@@ -56,6 +56,9 @@
 // Lock delay. When a session expires, each lock that one of its keys held with lock_delay > 0 is blocked until the entry's time plus the
 // longest such delay. Release, EndSession and Abandon do not block. A blocked lock without holders refuses tries as Held.
 //
+// Polls. The polls of an entry count before its deadlines fire, so that a pause of the server, after which the first entry
+// comes late, costs nobody a place whose client is still connected.
+//
 // Waits. A waiter has two deadlines: its wait (negative: none) and its grace, Settings.WaiterGrace after it
 // queued or was last attached or polled. When the wait ends first or at the same time it is TimedOut, otherwise Cancelled.
 // A waiter in a shared session goes with its session as well.

@@ -96,12 +96,12 @@ func (t *Table) abandon(a *command.Abandon) Outcome {
 	return Outcome{Code: Done}
 }
 
-func (t *Table) poll(p *command.Poll) Outcome {
+// poll starts the grace of waiters anew.
+func (t *Table) poll(p *command.Poll) {
 	for _, k := range p.GetKeys() {
 		if c := t.claimOf("", k); c != nil && c.waiting() {
 			t.touch(c.lock)
 			t.grace(c)
 		}
 	}
-	return Outcome{Code: Done}
 }

@@ -77,7 +77,7 @@ func (c *checker) holders(l *lock) {
 		tokens = append(tokens, h.token)
 	}
 	c.conflicts(l, tokens)
-	c.must(n == l.holders.n, "lock %q counts %d holders of %d", l.name, l.holders.n, n)
+	c.must(n == l.holders.len(), "lock %q counts %d holders of %d", l.name, l.holders.n, n)
 	if c.counts.Holders += n; n > 0 {
 		c.counts.Held++
 	}
@@ -119,7 +119,7 @@ func (c *checker) waiters(l *lock) {
 		}
 		c.timer(w)
 	}
-	c.must(n == l.waiters.n, "lock %q counts %d waiters of %d", l.name, l.waiters.n, n)
+	c.must(n == l.waiters.len(), "lock %q counts %d waiters of %d", l.name, l.waiters.n, n)
 	c.counts.Waiters += n
 }
 

@@ -94,37 +94,43 @@ func (c *claim) lease() (time.Duration, Time) {
 	return c.ttl, c.deadline
 }
 
-// claims is a queue of claims from which any can be taken.
+// claims is a queue of claims from which any can be taken. The prev of the head is the tail, which saves a pointer in each
+// lock; the next of the tail is nil.
 type claims struct {
-	head, tail *claim
-	n          int
+	head *claim
+	n    int32
 }
 
 func (q *claims) push(c *claim) {
-	c.prev, c.next = q.tail, nil
-	if q.tail == nil {
-		q.head = c
+	c.next = nil
+	if q.head == nil {
+		q.head, c.prev = c, c
 	} else {
-		q.tail.next = c
+		c.prev = q.head.prev
+		c.prev.next = c
+		q.head.prev = c
 	}
-	q.tail = c
 	q.n++
 }
 
 func (q *claims) remove(c *claim) {
-	if c.prev == nil {
-		q.head = c.next
-	} else {
-		c.prev.next = c.next
-	}
-	if c.next == nil {
-		q.tail = c.prev
-	} else {
-		c.next.prev = c.prev
+	switch {
+	case c == q.head:
+		if q.head = c.next; q.head != nil {
+			q.head.prev = c.prev
+		}
+	case c.next == nil:
+		q.head.prev = c.prev
+		c.prev.next = nil
+	default:
+		c.prev.next, c.next.prev = c.next, c.prev
 	}
 	c.prev, c.next = nil, nil
 	q.n--
 }
+
+// len returns the number of claims.
+func (q *claims) len() int { return int(q.n) }
 
 // used tells whether anybody holds l or waits for it, so that its kind is fixed.
 func (l *lock) used() bool { return l.holders.n+l.waiters.n > 0 }
@@ -137,7 +143,7 @@ func (l *lock) admits(m Mode) bool {
 	case l.holders.n == 0:
 		return true
 	case l.slots > 0:
-		return l.holders.n < int(l.slots)
+		return l.holders.len() < int(l.slots)
 	default:
 		return m == Shared && l.holders.head.modeOf() == Shared
 	}
@@ -320,7 +326,7 @@ func (c *claim) event(kind EventKind) Event {
 
 // describe returns what a refused client is told about l.
 func (l *lock) describe() *Holder {
-	h := &Holder{Holders: l.holders.n, Waiters: l.waiters.n}
+	h := &Holder{Holders: l.holders.len(), Waiters: l.waiters.len()}
 	if c := l.holders.head; c != nil {
 		x := c.details()
 		h.Owner, h.Metadata = x.owner, x.metadata

@@ -79,6 +79,11 @@ func (m *model) Now() Time { return m.now }
 func (m *model) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	m.now = max(m.now, now)
 	m.events = nil
+	for _, c := range cmds {
+		if p := c.GetPoll(); p != nil {
+			m.poll(p)
+		}
+	}
 	for m.fireOne() {
 	}
 	m.forgetSpent()
@@ -116,7 +121,7 @@ func (m *model) run(c *command.Command) Outcome {
 	case *command.Command_Abandon:
 		return m.abandon(op.Abandon)
 	case *command.Command_Poll:
-		return m.poll(op.Poll)
+		return Outcome{Code: Done}
 	case *command.Command_OpenSession:
 		return m.openSession(op.OpenSession)
 	case *command.Command_EndSession:

@@ -76,7 +76,7 @@ func (s *session) claimsOn(l *lock) []*claim {
 
 // holdOn returns one of the holds of s on l, or nil. It walks the shorter of the two lists.
 func (s *session) holdOn(l *lock) *claim {
-	if l.holders.n < s.n {
+	if l.holders.len() < s.n {
 		for c := l.holders.head; c != nil; c = c.next {
 			if c.session == s {
 				return c

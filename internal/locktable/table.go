@@ -50,13 +50,20 @@ func (t *Table) Settings() *command.Settings { return t.settings }
 // NextDeadline returns the time of the earliest deadline, and false if nothing can expire.
 func (t *Table) NextDeadline() (Time, bool) { return t.timers.next() }
 
-// Apply moves the clock to now (never back), fires what is due, and executes cmds in order. It returns one outcome per
-// command and the events in the order in which things happened; both are valid until the next call.
+// Apply moves the clock to now (never back), takes note of the polls among cmds, fires what is due, and executes the rest of
+// cmds in order. It returns one outcome per command and the events in the order in which things happened; both are valid
+// until the next call.
 func (t *Table) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	clear(t.events)
 	t.outcomes, t.events = t.outcomes[:0], t.events[:0]
 	t.now = max(t.now, now)
 	t.pruneSpent()
+	for _, c := range cmds {
+		// Whoever polls is there, also if the entry comes so late that the grace has ended before it.
+		if p := c.GetPoll(); p != nil {
+			t.poll(p)
+		}
+	}
 	for x := t.timers.pop(t.now); x != nil; x = t.timers.pop(t.now) {
 		t.fire(x)
 	}
@@ -79,7 +86,7 @@ func (t *Table) execute(c *command.Command) Outcome {
 	case *command.Command_Abandon:
 		return t.abandon(op.Abandon)
 	case *command.Command_Poll:
-		return t.poll(op.Poll)
+		return Outcome{Code: Done} // counted before
 	case *command.Command_OpenSession:
 		return t.openSession(op.OpenSession)
 	case *command.Command_RenewSession:

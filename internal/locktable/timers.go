@@ -18,7 +18,6 @@ type timers struct{ items timerHeap }
 
 type timer struct {
 	at   Time
-	seq  uint64
 	what timed
 }
 
@@ -31,7 +30,7 @@ func (t *timers) arm(x timed) {
 		}
 		return
 	}
-	t.items = append(t.items, timer{at: x.due(), seq: x.order(), what: x})
+	t.items = append(t.items, timer{at: x.due(), what: x})
 	*x.slot() = int32(len(t.items))
 	heap.Fix(&t.items, len(t.items)-1)
 }
@@ -89,7 +88,7 @@ func (h timerHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
 	}
-	return h[i].seq < h[j].seq
+	return h[i].what.order() < h[j].what.order()
 }
 
 func (h timerHeap) Swap(i, j int) {

@@ -101,7 +101,7 @@ func (t *Table) Locks(prefix, after string, limit, perLock int) []LockInfo {
 }
 
 func (l *lock) info(limit int) LockInfo {
-	i := LockInfo{Name: l.name, Slots: l.slots, NumHolders: l.holders.n, NumWaiters: l.waiters.n}
+	i := LockInfo{Name: l.name, Slots: l.slots, NumHolders: l.holders.len(), NumWaiters: l.waiters.len()}
 	if l.block != nil {
 		i.BlockedUntil = l.block.until
 	}

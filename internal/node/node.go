@@ -180,7 +180,7 @@ func (n *Node) configure(ctx context.Context) error {
 
 // lead proposes while the node is in office, and refuses commands while it is not.
 func (n *Node) lead(ready chan<- struct{}) {
-	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer}
+	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
 	for n.awaitOffice() {
 		if !n.takeOffice() {
 			continue

@@ -205,6 +205,31 @@ func TestPlacesOutliveTheGraceOnlyWhilePolled(t *testing.T) {
 	})
 }
 
+// T15: the process is paused for longer than the grace, so that the first entry afterwards comes with the grace of all
+// places over. Their clients are still connected and keep them.
+func TestPlacesSurviveAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, "")
+		a := acquireCmd("db", "a", 0)
+		a.Ttl = int64(time.Hour)
+		mustAcquire(t, n, a, locktable.Granted)
+		done := make(chan locktable.Code)
+		go func() {
+			o, _ := n.Acquire(t.Context(), acquireCmd("db", "b", 10*time.Minute))
+			done <- o.Code
+		}()
+		synctest.Wait()
+		// As if nothing had run for a minute: the clock of the leader goes on, and no entry has come.
+		n.clock.mu.Lock()
+		n.clock.office = n.clock.office.Add(-time.Minute)
+		n.clock.mu.Unlock()
+		mustRelease(t, n, "db", "a")
+		if code := <-done; code != locktable.Granted {
+			t.Errorf("code %d", code)
+		}
+	})
+}
+
 func TestEverythingIsThereAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	n := open(t, dir)
@@ -365,7 +390,7 @@ func TestClosedNodeRefuses(t *testing.T) {
 func TestQueueOrderAndBounds(t *testing.T) {
 	q := newQueue()
 	var want []*proposal
-	for range command.MaxCommandsPerEntry + 10 {
+	for range maxBatch + 10 {
 		p := new(proposal)
 		want = append(want, p)
 		if err := q.put(p, len(want)); err != nil {
@@ -376,7 +401,7 @@ func TestQueueOrderAndBounds(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	got := q.take(nil)
-	if len(got) != command.MaxCommandsPerEntry {
+	if len(got) != maxBatch {
 		t.Fatalf("a batch of %d", len(got))
 	}
 	got = append(got, q.take(nil)...)

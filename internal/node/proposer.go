@@ -20,9 +20,16 @@ const (
 	// Commands may wait for the log in this number. Beyond it new acquires are refused, so that what waits can still be
 	// answered in time; twice as much may wait of what frees locks.
 	maxPending = 1 << 16
+	// Commands of clients in one entry: measured, fewer and more are slower.
+	maxBatch = 512
+	// Polls, of a thousand keys each, that an entry carries after a pause.
+	maxRescue = 128
 	// An entry is filled up to this many bytes (one command more may go beyond it). Entries up to this size fit into what
 	// the storage has prepared on disk, also when the disk is full.
 	maxBatchBytes = 256 << 10
+	// After a gap of this length between two entries, be it that the log stalled or the process was paused, the waiters of
+	// this node are polled in the next entry, before their grace can fire in it.
+	pollGap = 3 * time.Second
 	// While anything can expire, an idle leader moves the clock at least this often, so that the time that a failover may
 	// add to a lease stays below it.
 	maxTick = time.Second
@@ -94,7 +101,7 @@ func (q *queue) take(batch []*proposal) []*proposal {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size := 0
-	for len(batch) < len(q.pending) && len(batch) < command.MaxCommandsPerEntry && size < maxBatchBytes {
+	for len(batch) < len(q.pending) && len(batch) < maxBatch && size < maxBatchBytes {
 		p := q.pending[len(batch)]
 		size += proto.Size(p.cmd)
 		batch = append(batch, p)
@@ -136,6 +143,7 @@ type proposer struct {
 	queue *queue
 	stall *stall
 	obs   Observer
+	parks *waiters
 
 	batch []*proposal
 	cmds  []*command.Command
@@ -189,14 +197,19 @@ func (p *proposer) untilTick() time.Duration {
 
 // propose writes the batch (none: a tick) as one entry and answers its commands. It returns false if the node lost office.
 func (p *proposer) propose() bool {
-	p.cmds = p.cmds[:0]
-	for _, b := range p.batch {
-		p.cmds = append(p.cmds, b.cmd)
-	}
 	now, term, ok := p.clock.read()
 	if !ok {
 		p.fail(ErrUnavailable)
 		return false
+	}
+	p.cmds = p.cmds[:0]
+	if now.Sub(p.fsm.now()) > pollGap {
+		polls := p.parks.polls()
+		p.cmds = append(p.cmds, polls[:min(len(polls), maxRescue)]...)
+	}
+	own := len(p.cmds)
+	for _, b := range p.batch {
+		p.cmds = append(p.cmds, b.cmd)
 	}
 	data, err := command.Encode(term, int64(now), p.cmds)
 	if err != nil {
@@ -212,13 +225,13 @@ func (p *proposer) propose() bool {
 		return false
 	}
 	outcomes, ok := f.Response().([]locktable.Outcome)
-	if !ok || len(outcomes) != len(p.batch) {
+	if !ok || len(outcomes) != len(p.cmds) {
 		p.fail(ErrUnknown) // the entry was not understood; the node is on its way out
 		return false
 	}
 	p.obs.Committed(len(p.batch), time.Since(start))
 	for i, b := range p.batch {
-		b.out = outcomes[i]
+		b.out = outcomes[own+i]
 		b.finish(nil)
 	}
 	clear(p.batch)
