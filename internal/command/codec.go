@@ -24,11 +24,15 @@ const (
 // server that skips what others apply disagrees with them from then on.
 var ErrNotUnderstood = errors.New("log entry not understood")
 
-// Encode returns the bytes of an entry that holds cmds, with a clock reading (nanoseconds of cluster time) that was taken
-// in the given term. It fails if a string is not valid UTF-8; Check tells beforehand which command that is.
-func Encode(term uint64, time int64, cmds []*Command) ([]byte, error) {
-	e := Entry{Version: Version, Term: term, Time: time, Commands: cmds}
-	out, err := proto.MarshalOptions{}.Marshal(&e)
+// NewEntry returns an entry of this version's format that holds cmds, with a clock reading (nanoseconds of cluster time)
+// that was taken in the given term.
+func NewEntry(term uint64, time int64, cmds []*Command) *Entry {
+	return &Entry{Version: Version, Term: term, Time: time, Commands: cmds}
+}
+
+// Encode returns the bytes of e. It fails if a string is not valid UTF-8; Check tells beforehand which command that is.
+func Encode(e *Entry) ([]byte, error) {
+	out, err := proto.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode entry: %w", err)
 	}

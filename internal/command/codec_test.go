@@ -31,7 +31,7 @@ func everyCommand() []*Command {
 
 func mustEncode(t testing.TB, cmds ...*Command) []byte {
 	t.Helper()
-	data, err := Encode(3, 42, cmds)
+	data, err := Encode(NewEntry(3, 42, cmds))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		again, err := Encode(e.GetTerm(), e.GetTime(), e.GetCommands())
+		again, err := Encode(NewEntry(e.GetTerm(), e.GetTime(), e.GetCommands()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 		if !proto.Equal(e, e2) {
 			t.Fatalf("%v became %v", e, e2)
 		}
-		third, _ := Encode(e2.GetTerm(), e2.GetTime(), e2.GetCommands())
+		third, _ := Encode(NewEntry(e2.GetTerm(), e2.GetTime(), e2.GetCommands()))
 		if !bytes.Equal(again, third) {
 			t.Fatal("encoding is not stable")
 		}

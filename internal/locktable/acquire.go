@@ -1,6 +1,7 @@
 package locktable
 
 import (
+	"strings"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -159,7 +160,10 @@ func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *clai
 		ttl: time.Duration(a.GetTtl()), attachment: a.GetAttachment(),
 	}
 	if a.GetOwner() != "" || a.GetMetadata() != "" || a.GetLockDelay() != 0 {
-		c.extra = &extra{owner: a.GetOwner(), metadata: a.GetMetadata(), lockDelay: time.Duration(a.GetLockDelay())}
+		c.extra = &extra{
+			owner: strings.Clone(a.GetOwner()), metadata: strings.Clone(a.GetMetadata()),
+			lockDelay: time.Duration(a.GetLockDelay()),
+		}
 	}
 	if s != nil {
 		t.touchSession(s)

@@ -1,6 +1,7 @@
 package locktable
 
 import (
+	"strings"
 	"time"
 )
 
@@ -162,10 +163,11 @@ func (t *Table) lockNamed(name string) *lock {
 	return l
 }
 
-// newLock adds a lock that somebody is about to hold or wait for.
+// newLock adds a lock that somebody is about to hold or wait for. The texts that the table keeps are copies: those in a
+// command may be small parts of something large, such as a request.
 func (t *Table) newLock(name string) *lock {
-	l := &lock{name: name}
-	t.locks.Set(name, l)
+	l := &lock{name: strings.Clone(name)}
+	t.locks.Set(l.name, l)
 	return l
 }
 

@@ -3,6 +3,7 @@ package locktable
 import (
 	"slices"
 	"sort"
+	"strings"
 )
 
 // The operations that may carry a request number. The values are stored in snapshots.
@@ -86,6 +87,7 @@ func (t *Table) numbered(s *session, q request, do func() Outcome) Outcome {
 		return o // another question under the same number and key; the right one keeps its reply
 	}
 	t.touchSession(s)
+	q.key = strings.Clone(q.key)
 	s.replies.put(reply{request: q, code: o.Code, released: o.Released}, int(t.settings.GetMaxRepliesPerSession()))
 	return o
 }

@@ -1,6 +1,7 @@
 package locktable
 
 import (
+	"strings"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -129,8 +130,8 @@ func (t *Table) openSession(o *command.OpenSession) Outcome {
 		return Outcome{Code: TooManySessions}
 	}
 	s := &session{
-		id: o.GetId(), key: id, seq: t.nextSeq(), opened: t.now,
-		ttl: time.Duration(o.GetTtl()), owner: o.GetOwner(), metadata: o.GetMetadata(),
+		id: id.Reveal(), key: id, seq: t.nextSeq(), opened: t.now,
+		ttl: time.Duration(o.GetTtl()), owner: strings.Clone(o.GetOwner()), metadata: strings.Clone(o.GetMetadata()),
 	}
 	s.renew(t.now, 0)
 	t.sessions.Set(s.id, s)

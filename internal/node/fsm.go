@@ -24,6 +24,9 @@ type fsm struct {
 	observer Observer
 	waiters  *waiters
 
+	// The entry that the proposer of this node has in flight, to spare decoding it again.
+	own atomic.Pointer[ownEntry]
+
 	mu    sync.Mutex // guards the table, also against readers
 	table *locktable.Table
 
@@ -40,7 +43,7 @@ func newFSM(c Config, w *waiters) *fsm {
 
 // Apply executes one committed entry and returns its outcomes, valid until the next call.
 func (f *fsm) Apply(l *raft.Log) any {
-	e, err := command.Decode(l.Data)
+	e, err := f.decode(l.Data)
 	if err != nil {
 		// Others may understand it. Going on without it would make this replica lie.
 		err = fmt.Errorf("log entry %d: %w", l.Index, err)
@@ -54,6 +57,22 @@ func (f *fsm) Apply(l *raft.Log) any {
 		f.observer.Applied(e.GetCommands(), outcomes, events)
 	}
 	return outcomes
+}
+
+// ownEntry is an entry together with its encoded form.
+type ownEntry struct {
+	data  []byte
+	entry *command.Entry
+}
+
+// decode returns the entry that data holds. On the node that proposed it, raft hands over the very bytes that were
+// proposed, so their content is known. That saves an eighth of the cost of a command, and half of its allocations
+// (BenchmarkPropose, volatile, 64 clients: 6.6 to 5.8 µs and 22 to 12 allocations for a pair).
+func (f *fsm) decode(data []byte) (*command.Entry, error) {
+	if own := f.own.Load(); own != nil && len(data) == len(own.data) && len(data) > 0 && &data[0] == &own.data[0] {
+		return own.entry, nil
+	}
+	return command.Decode(data)
 }
 
 func (f *fsm) apply(e *command.Entry, term uint64) (locktable.Time, []locktable.Outcome, []locktable.Event) {

@@ -317,7 +317,7 @@ func TestReadingOfAnotherTermLeavesTheClockAlone(t *testing.T) {
 	n := open(t, "")
 	mustAcquire(t, n, acquireCmd("db", "a", 0), locktable.Granted)
 	late := int64(n.fsm.now().Add(time.Hour))
-	entry, err := command.Encode(n.raft.CurrentTerm()+1, late, nil)
+	entry, err := command.Encode(command.NewEntry(n.raft.CurrentTerm()+1, late, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -211,7 +211,8 @@ func (p *proposer) propose() bool {
 	for _, b := range p.batch {
 		p.cmds = append(p.cmds, b.cmd)
 	}
-	data, err := command.Encode(term, int64(now), p.cmds)
+	entry := command.NewEntry(term, int64(now), p.cmds)
+	data, err := command.Encode(entry)
 	if err != nil {
 		p.fail(fmt.Errorf("%w: %w", ErrMalformed, err))
 		return true
@@ -219,6 +220,8 @@ func (p *proposer) propose() bool {
 	start := time.Now()
 	p.stall.start()
 	defer p.stall.end()
+	p.fsm.own.Store(&ownEntry{data: data, entry: entry})
+	defer p.fsm.own.Store(nil)
 	f := p.raft.Apply(data, 0)
 	if err := f.Error(); err != nil {
 		p.fail(proposeError(err))
