@@ -24,8 +24,9 @@ BIN := bin
 
 .PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check bench fuzz image clean help
 
+# Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
-	$(GO) run ./cmd/doubledutch serve
+	@$(GO) build -o $(BIN)/doubledutch ./cmd/doubledutch && exec $(BIN)/doubledutch serve
 
 build: ## build bin/doubledutch, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.buildVersion=$(VERSION)' -o $(BIN)/doubledutch ./cmd/doubledutch
@@ -70,19 +71,20 @@ tidy-check: ## go.mod and go.sum say what is used
 	$(GO) mod tidy -C tools -diff
 	$(GO) mod verify
 
-PROTO := internal/command/command.proto
-proto: ## generate internal/command/command.pb.go
+PROTOS := $(sort $(wildcard internal/command/*.proto))
+proto: ## generate the .pb.go files beside the .proto files of internal/command
 	@mkdir -p $(BIN)
 	@$(GO) build -modfile=tools/go.mod -o $(BIN)/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
-	protoc --plugin=$(BIN)/protoc-gen-go --go_out=. --go_opt=paths=source_relative $(PROTO)
+	protoc --plugin=$(BIN)/protoc-gen-go --go_out=. --go_opt=paths=source_relative $(PROTOS)
 
 proto-check: ## the generated code is up to date (needs protoc)
 	@command -v protoc >/dev/null || { echo 'no protoc: generated code not checked'; exit 0; }; \
 	$(GO) build -modfile=tools/go.mod -o $(BIN)/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	protoc --plugin=$(BIN)/protoc-gen-go --go_out="$$dir" --go_opt=paths=source_relative $(PROTO); \
-	diff -u <(grep -v 'protoc  *v' $(PROTO:.proto=.pb.go)) <(grep -v 'protoc  *v' "$$dir/$(PROTO:.proto=.pb.go)") \
-		|| { echo 'run make proto'; exit 1; }
+	protoc --plugin=$(BIN)/protoc-gen-go --go_out="$$dir" --go_opt=paths=source_relative $(PROTOS); \
+	for file in $(PROTOS:.proto=.pb.go); do \
+		diff -u <(grep -v 'protoc  *v' "$$file") <(grep -v 'protoc  *v' "$$dir/$$file") || { echo 'run make proto'; exit 1; }; \
+	done
 
 bench: ## run the benchmarks that BENCH selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PKGS)
@@ -91,7 +93,7 @@ fuzz: ## run every fuzz target for FUZZTIME
 	@for pkg in $$($(GO) list $(PKGS)); do \
 		for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
 			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$pkg"; \
 		done; \
 	done
 

@@ -36,6 +36,8 @@ var bans = []struct {
 	{"internal/storage", module + "internal/command", "storage keeps bytes; it does not know what they mean"},
 	{"internal/storage", module + "internal/node", "imports go down"},
 	{"internal/storage", "net/http", "storage has no door"},
+	{"internal/peer", module, "the channel between nodes carries bytes; it does not know what they mean"},
+	{"internal/peer", "net/http", "nodes do not speak HTTP to each other"},
 	{"internal/node", module + "internal/server", "imports go down: a node can be driven without HTTP"},
 	{"internal/node", "net/http", "a node knows no HTTP"},
 	{"internal/server", "github.com/hashicorp/raft", "the door does not know how commands are agreed on"},

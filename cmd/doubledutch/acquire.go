@@ -91,19 +91,23 @@ func (a *acquireCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
+	outlivePipes() // if nobody reads the key, the lock is to be released
 	return a.run(c, func(ctx context.Context, server *client) error {
-		got, err := a.acquire(ctx, server, path)
+		body := a.body()
+		got, err := a.acquire(ctx, server, path, body)
 		if err != nil {
 			return err
 		}
-		return a.print(c, got.body)
+		if err := a.print(c, got.body); err != nil {
+			return a.takeBack(server, path, body.Key, err)
+		}
+		return nil
 	})
 }
 
 // acquire asks until the lock is granted or refused, or the wait has run out. Each time it asks with the same key, so
 // that after a lost connection or a restart of the server it finds its place or its grant again.
-func (a *acquireCmd) acquire(ctx context.Context, server *client, path string) (*answer, error) {
-	body := a.body()
+func (a *acquireCmd) acquire(ctx context.Context, server *client, path string, body *acquireBody) (*answer, error) {
 	started := time.Now()
 	reached := started
 	for {
@@ -186,9 +190,27 @@ func (a *acquireCmd) giveUp(server *client, path, key string, err error) {
 	if a.Key != "" || refused || errors.As(err, &lost) && lost.refused {
 		return
 	}
+	_ = release(server, path, key)
+}
+
+// takeBack releases a lock whose key could not be printed for err, so that it is not held by a key that nobody has, and
+// says so. A key that the caller brought keeps its hold.
+func (a *acquireCmd) takeBack(server *client, path, key string, err error) error {
+	if a.Key != "" {
+		return err
+	}
+	if failed := release(server, path, key); failed != nil {
+		return fmt.Errorf("%w; the lock stays held until it expires, for it could not be released: %s", err, failed.Error())
+	}
+	return fmt.Errorf("%w; the lock is released again", err)
+}
+
+// release gives up what key stands for, whatever else has been interrupted.
+func release(server *client, path, key string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	_, _ = server.do(ctx, request{method: http.MethodDelete, path: path, lockKey: key})
+	_, err := server.do(ctx, request{method: http.MethodDelete, path: path, lockKey: key})
+	return err
 }
 
 // pause waits for d, or returns the error with which an interrupted verb ends.
@@ -211,14 +233,14 @@ func (a *acquireCmd) print(c *console, raw []byte) error {
 		return err
 	}
 	if _, err := fmt.Fprintln(c.out, g.Key); err != nil {
-		return err
+		return fmt.Errorf("cannot print the key: %w", err)
 	}
 	text := fmt.Sprintf("acquired %q: token %d, expires in %s", a.Name, g.Token, ago(g.ExpiresIn))
 	if g.Waited > 0 {
 		text += ", waited " + ago(g.Waited)
 	}
-	_, err := fmt.Fprintln(c.err, text)
-	return err
+	_, _ = fmt.Fprintln(c.err, text) // whoever has the key has what matters
+	return nil
 }
 
 // defaultOwner is user@host, as far as they are known.

@@ -20,12 +20,29 @@ func die(log *slog.Logger, err error) {
 	os.Exit(code)
 }
 
-// startError explains why the node did not open, and gives the error its exit code.
+// startError explains why the node did not open, and gives the error its exit code. That it was stopped before it was up,
+// as asked, is no error, but what went wrong while it stopped is.
 func startError(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil // stopped before it was up, as asked
+	if err = withoutCancel(err); err == nil {
+		return nil
 	}
 	return exitcode.With(storageCode(err), fmt.Errorf("cannot start: %w", err))
+}
+
+// withoutCancel takes those parts out of a joined error that are context.Canceled.
+func withoutCancel(err error) error {
+	if !errors.Is(err, context.Canceled) {
+		return err
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return withoutCancel(errors.Unwrap(err))
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		rest = append(rest, withoutCancel(e))
+	}
+	return errors.Join(rest...)
 }
 
 // storageCode is the exit code for a failure of the node or of what it stands on.
@@ -37,7 +54,7 @@ func storageCode(err error) int {
 		return exitcode.DataDirInUse
 	case errors.Is(err, storage.ErrHung):
 		return exitcode.StorageHung
-	case errors.As(err, &damaged), errors.Is(err, command.ErrNotUnderstood):
+	case errors.As(err, &damaged), errors.Is(err, storage.ErrNewer), errors.Is(err, command.ErrNotUnderstood):
 		return exitcode.StorageDamaged
 	case errors.As(err, &failed):
 		return exitcode.StorageFailed

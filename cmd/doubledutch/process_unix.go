@@ -4,6 +4,7 @@ package main
 
 import (
 	"log/slog"
+	"os/signal"
 	"syscall"
 )
 
@@ -15,6 +16,10 @@ func secureProcess(log *slog.Logger) {
 		log.Warn("cannot turn core dumps off", "error", err)
 	}
 }
+
+// outlivePipes keeps the process alive when whoever reads its standard output or error goes away, as a log shipper does
+// that restarts. What is written from then on is lost, and the write fails with EPIPE.
+func outlivePipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // openFiles raises the number of files that the process may have open to the hard limit, and returns it.
 func openFiles(log *slog.Logger) uint64 {

@@ -14,8 +14,9 @@ import (
 // Run brings the server up from the bottom, serves until a signal or a failure, and takes it down from the top.
 func (s *serveCmd) Run(c *console) error {
 	log := newLogger(c.err, s.LogLevel, s.LogFormat)
+	outlivePipes()
 	secureProcess(log) // before the first file is created
-	s.fitConnections(log)
+	fewer := s.fitConnections(log)
 	key, err := s.load()
 	if err != nil {
 		return exitcode.With(exitcode.Usage, err)
@@ -43,6 +44,9 @@ func (s *serveCmd) Run(c *console) error {
 	go func() { served <- door.Serve() }()
 	if err := s.announce(ctx, c, log, door, member, key); err != nil {
 		log.Warn("cannot print the start-up block", "error", err)
+	}
+	if fewer > 0 {
+		log.Info("the system's limit on open files allows fewer connections than --max-connections", "max_connections", fewer)
 	}
 
 	err = s.wait(ctx, served)
@@ -138,16 +142,16 @@ func (s *serveCmd) shutDown(log *slog.Logger, door *server.Server, member *node.
 	return nil
 }
 
-// fitConnections lowers --max-connections to what the system's limit on open files leaves room for. A server that runs
-// out of files refuses connections anyhow, but then it also fails to open the next file of its log.
-func (s *serveCmd) fitConnections(log *slog.Logger) {
+// fitConnections lowers --max-connections to what the system's limit on open files leaves room for, and returns the new
+// bound if it is lower. A server that runs out of files refuses connections anyhow, but then it also fails to open the
+// next file of its log.
+func (s *serveCmd) fitConnections(log *slog.Logger) int {
 	files := openFiles(log)
 	if files == 0 || files >= uint64(s.MaxConnections)+filesBesideConnections {
-		return
+		return 0
 	}
 	s.MaxConnections = int(max(files, 2*filesBesideConnections) - filesBesideConnections)
-	log.Info("the system's limit on open files allows fewer connections than --max-connections",
-		"open_files", files, "max_connections", s.MaxConnections)
+	return s.MaxConnections
 }
 
 // filesBesideConnections is a generous guess at how many files the log, the snapshots and the runtime have open.

@@ -22,8 +22,6 @@ import (
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
-	"github.com/doubledutch-lock/doubledutch/internal/command"
-	"github.com/doubledutch-lock/doubledutch/internal/storage"
 )
 
 // running is a server in its own process.
@@ -400,23 +398,5 @@ func TestServerName(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), `"servername":"Maggie"`) {
 		t.Errorf("got %s, %v", body, err)
-	}
-}
-
-func TestStorageCodes(t *testing.T) {
-	for _, tt := range []struct {
-		err  error
-		want int
-	}{
-		{fmt.Errorf("x: %w", storage.ErrLocked), exitcode.DataDirInUse},
-		{fmt.Errorf("x: %w", &storage.FailedError{Op: "sync", Err: syscall.EIO}), exitcode.StorageFailed},
-		{fmt.Errorf("x: %w", &storage.FailedError{Op: "sync", Err: storage.ErrHung}), exitcode.StorageHung},
-		{fmt.Errorf("x: %w", &storage.CorruptError{Path: "p", What: "w"}), exitcode.StorageDamaged},
-		{fmt.Errorf("x: %w", command.ErrNotUnderstood), exitcode.StorageDamaged},
-		{errors.New("x"), exitcode.Failure},
-	} {
-		if got := exitcode.Of(startError(tt.err)); got != tt.want {
-			t.Errorf("%v ends with %d, want %d", tt.err, got, tt.want)
-		}
 	}
 }

@@ -12,23 +12,40 @@ import (
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 )
 
+// sameRequest is how long a signal that comes again is still the same request: whoever ends a whole process group, as
+// timeout(1) does, signals some of its processes twice.
+const sameRequest = time.Second
+
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM, or when stop is called. A signal after that
-// ends the process at once.
+// ends the process at once, unless it is the first one again within sameRequest.
 func untilSignal(log *slog.Logger) (ctx context.Context, stop context.CancelFunc) {
 	ctx, stop = context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		for s := range signals {
-			if ctx.Err() != nil {
-				log.Warn("another signal: the server stops at once", "signal", s.String())
-				os.Exit(exitcode.Interrupted)
-			}
-			log.Info("stopping", "signal", s.String())
-			stop()
-		}
+		obey(ctx, signals, log, stop)
+		os.Exit(exitcode.Interrupted)
 	}()
 	return ctx, stop
+}
+
+// obey calls stop at the first signal and returns at one that asks for more.
+func obey(ctx context.Context, signals <-chan os.Signal, log *slog.Logger, stop func()) {
+	var first os.Signal
+	var at time.Time
+	for s := range signals {
+		switch {
+		case ctx.Err() == nil:
+			first, at = s, time.Now()
+			log.Info("stopping", "signal", s.String())
+			stop()
+		case s == first && time.Since(at) < sameRequest:
+			log.Debug("the same signal again", "signal", s.String())
+		default:
+			log.Warn("another signal: the server stops at once", "signal", s.String())
+			return
+		}
+	}
 }
 
 // exitAfter ends the process when it is still there limit after the end of ctx, be it that a start or a shutdown hangs.

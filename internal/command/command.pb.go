@@ -967,8 +967,13 @@ type Settings struct {
 	MaxOwner             uint32                 `protobuf:"varint,13,opt,name=max_owner,json=maxOwner,proto3" json:"max_owner,omitempty"`
 	MaxMetadata          uint32                 `protobuf:"varint,14,opt,name=max_metadata,json=maxMetadata,proto3" json:"max_metadata,omitempty"`
 	MaxSlots             uint32                 `protobuf:"varint,15,opt,name=max_slots,json=maxSlots,proto3" json:"max_slots,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	MaxHoldersPerLock    uint32                 `protobuf:"varint,16,opt,name=max_holders_per_lock,json=maxHoldersPerLock,proto3" json:"max_holders_per_lock,omitempty"`
+	// Holds and places in all.
+	MaxClaims uint32 `protobuf:"varint,17,opt,name=max_claims,json=maxClaims,proto3" json:"max_claims,omitempty"`
+	// Bytes of names, owners and metadata in all.
+	MaxTextBytes  uint64 `protobuf:"varint,18,opt,name=max_text_bytes,json=maxTextBytes,proto3" json:"max_text_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -1102,6 +1107,27 @@ func (x *Settings) GetMaxMetadata() uint32 {
 func (x *Settings) GetMaxSlots() uint32 {
 	if x != nil {
 		return x.MaxSlots
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxHoldersPerLock() uint32 {
+	if x != nil {
+		return x.MaxHoldersPerLock
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxClaims() uint32 {
+	if x != nil {
+		return x.MaxClaims
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxTextBytes() uint64 {
+	if x != nil {
+		return x.MaxTextBytes
 	}
 	return 0
 }
@@ -1973,7 +1999,7 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"EndSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"F\n" +
 	"\tConfigure\x129\n" +
-	"\bsettings\x18\x01 \x01(\v2\x1d.doubledutch.command.SettingsR\bsettings\"\x9e\x04\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1d.doubledutch.command.SettingsR\bsettings\"\x94\x05\n" +
 	"\bSettings\x12\x17\n" +
 	"\amax_ttl\x18\x01 \x01(\x03R\x06maxTtl\x12\x19\n" +
 	"\bmax_wait\x18\x02 \x01(\x03R\amaxWait\x12$\n" +
@@ -1990,7 +2016,11 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\bmax_name\x18\f \x01(\rR\amaxName\x12\x1b\n" +
 	"\tmax_owner\x18\r \x01(\rR\bmaxOwner\x12!\n" +
 	"\fmax_metadata\x18\x0e \x01(\rR\vmaxMetadata\x12\x1b\n" +
-	"\tmax_slots\x18\x0f \x01(\rR\bmaxSlots\"\xc2\x02\n" +
+	"\tmax_slots\x18\x0f \x01(\rR\bmaxSlots\x12/\n" +
+	"\x14max_holders_per_lock\x18\x10 \x01(\rR\x11maxHoldersPerLock\x12\x1d\n" +
+	"\n" +
+	"max_claims\x18\x11 \x01(\rR\tmaxClaims\x12$\n" +
+	"\x0emax_text_bytes\x18\x12 \x01(\x04R\fmaxTextBytes\"\xc2\x02\n" +
 	"\x06Record\x12=\n" +
 	"\x06header\x18\x01 \x01(\v2#.doubledutch.command.SnapshotHeaderH\x00R\x06header\x12>\n" +
 	"\asession\x18\x02 \x01(\v2\".doubledutch.command.SessionRecordH\x00R\asession\x125\n" +

@@ -82,7 +82,10 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 		t.serve(l)
 		return Outcome{Code: Held, Holder: t.describe(a.GetName())}
 	}
-	c.attachment = a.GetAttachment()
+	if c.attachment != a.GetAttachment() {
+		t.emit(c.event(EventSuperseded))
+		c.attachment = a.GetAttachment()
+	}
 	t.await(c, a.GetWait())
 	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: c.lock.slots, Position: c.position()}
 }
@@ -109,13 +112,16 @@ func (t *Table) ask(key Key, s *session, a *command.Acquire) Outcome {
 		}
 	}
 	switch {
-	case l == nil:
-		if t.locks.Len() >= int(t.settings.GetMaxLocks()) {
-			return Outcome{Code: TooManyLocks}
-		}
-		l = t.newLock(a.GetName())
-	case l.waiters.n > 0 || !l.admits(a.GetMode()):
+	case l == nil && t.locks.Len() >= int(t.settings.GetMaxLocks()):
+		return Outcome{Code: TooManyLocks}
+	case l != nil && (l.waiters.n > 0 || !l.admits(a.GetMode())):
 		return t.queue(key, s, l, a)
+	}
+	if code, full := t.full(l, a, holds); full {
+		return Outcome{Code: code}
+	}
+	if l == nil {
+		l = t.newLock(a.GetName())
 	}
 	t.touch(l)
 	l.slots = a.GetSlots()
@@ -124,10 +130,39 @@ func (t *Table) ask(key Key, s *session, a *command.Acquire) Outcome {
 	return c.granted()
 }
 
+// A new claim holds the lock at once, or waits for it.
+const (
+	holds = true
+	waits = false
+)
+
+// full tells whether, and in which way, the table is too full for one more claim on l (nil: a new lock).
+func (t *Table) full(l *lock, a *command.Acquire, holding bool) (Code, bool) {
+	text := len(a.GetOwner()) + len(a.GetMetadata())
+	if l == nil {
+		text += len(a.GetName())
+	}
+	switch {
+	case holding && l != nil && l.holders.len() >= int(t.settings.GetMaxHoldersPerLock()):
+		return TooManyHolders, true
+	case t.counts.Holders+t.counts.Waiters >= int(t.settings.GetMaxClaims()):
+		return TooManyKeys, true
+	case !t.hasRoomFor(text):
+		return TooMuchText, true
+	}
+	return 0, false
+}
+
+// hasRoomFor tells whether so many bytes of text may be added.
+func (t *Table) hasRoomFor(text int) bool { return t.text+uint64(text) <= t.settings.GetMaxTextBytes() }
+
 // reenter counts one more hold of a session that holds the lock already.
 func (t *Table) reenter(key Key, held *claim, a *command.Acquire) Outcome {
 	if held.modeOf() != a.GetMode() {
 		return Outcome{Code: ModeMismatch}
+	}
+	if code, full := t.full(held.lock, a, holds); full {
+		return Outcome{Code: code}
 	}
 	t.touch(held.lock)
 	c := t.newClaim(key, held.session, held.lock, a)
@@ -142,6 +177,9 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 		return Outcome{Code: Held, Holder: l.describe()}
 	case l.waiters.len() >= int(t.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
+	}
+	if code, full := t.full(l, a, waits); full {
+		return Outcome{Code: code}
 	}
 	t.touch(l)
 	l.slots = a.GetSlots()
@@ -170,6 +208,7 @@ func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *clai
 		s.link(c)
 	}
 	t.keys.put(c)
+	t.text += c.textBytes()
 	return c
 }
 
@@ -197,10 +236,14 @@ func (c *claim) granted() Outcome {
 	}
 }
 
-// position counts from 1, the head of the queue.
+// CountedPositions is how far back in a queue positions are counted one by one. Counting costs time while the table
+// stands still.
+const CountedPositions = 1000
+
+// position counts from 1, the head of the queue, to CountedPositions.
 func (c *claim) position() int {
 	n := 1
-	for p := c.lock.waiters.head; p != c; p = p.next {
+	for p := c.lock.waiters.head; p != c && n < CountedPositions; p = p.next {
 		n++
 	}
 	return n

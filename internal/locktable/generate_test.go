@@ -49,6 +49,7 @@ func smallSettings() *command.Settings {
 	s.WaiterGrace, s.SpentRetention = int64(6*time.Second), int64(9*time.Second)
 	s.MaxSpent, s.MaxLocks, s.MaxWaitersPerLock, s.MaxSessions = 6, 3, 5, 3
 	s.MaxKeysPerSession, s.MaxRepliesPerSession, s.MaxOwner, s.MaxSlots = 6, 6, 3, 3
+	s.MaxHoldersPerLock, s.MaxClaims, s.MaxTextBytes = 4, 12, 60
 	return s
 }
 
@@ -273,7 +274,7 @@ func (g *generator) abandon() *command.Command {
 
 func (g *generator) configure() *command.Command {
 	s := smallSettings()
-	for _, f := range []*uint32{&s.MaxSpent, &s.MaxLocks, &s.MaxWaitersPerLock, &s.MaxSessions, &s.MaxKeysPerSession, &s.MaxRepliesPerSession} {
+	for _, f := range []*uint32{&s.MaxSpent, &s.MaxLocks, &s.MaxWaitersPerLock, &s.MaxSessions, &s.MaxKeysPerSession, &s.MaxRepliesPerSession, &s.MaxHoldersPerLock} {
 		if g.c.Intn(3) == 0 {
 			*f = uint32(1 + g.c.Intn(8))
 		}

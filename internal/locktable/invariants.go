@@ -20,6 +20,7 @@ type checker struct {
 	claims map[*claim]bool // seen among holders and waiters
 	counts Stats
 	timers int
+	text   uint64
 	errs   []error
 }
 
@@ -46,6 +47,7 @@ func (c *checker) run() {
 
 func (c *checker) lock(l *lock) {
 	c.must(CheckName(c.t.settings, l.name) == nil || len(l.name) > int(c.t.settings.GetMaxName()), "lock %q has an impossible name", l.name)
+	c.text += uint64(len(l.name))
 	c.must(l.used() || l.block != nil, "lock %q is kept although nothing is known of it", l.name)
 	if l.block != nil {
 		c.must(l.block.until > c.t.now, "lock %q is still blocked", l.name)
@@ -132,6 +134,7 @@ func (c *checker) claim(l *lock, x *claim) {
 	c.must(l.slots == 0 || x.modeOf() == Exclusive, "lock %q: a shared permit", l.name)
 	c.seq(x.seq)
 	c.claims[x] = true
+	c.text += x.textBytes()
 	if s := x.session; s != nil {
 		c.must(c.t.sharedSession(s.id) == s, "lock %q has a claim of a dead session", l.name)
 	}
@@ -145,6 +148,7 @@ func (c *checker) seq(n uint64) {
 func (c *checker) session(s *session) {
 	c.seq(s.seq)
 	c.timer(s)
+	c.text += s.textBytes()
 	c.must(s.deadline > c.t.now, "a session is overdue")
 	c.must(s.ttl >= MinTTL, "a session has no lifetime")
 	c.must(c.t.keys.get(s.key) == nil, "a session's id is a key too")
@@ -183,6 +187,7 @@ func (c *checker) indexes() {
 	c.must(inSessions == c.counts.Sessions, "%d claims name a session, sessions have %d", inSessions, c.counts.Sessions)
 	c.must(len(c.claims) == len(c.t.keys.m), "%d keys for %d claims", len(c.t.keys.m), len(c.claims))
 	c.must(c.timers == len(c.t.timers.items), "%d timers for %d deadlines", len(c.t.timers.items), c.timers)
+	c.must(c.text == c.t.text, "%d bytes of text, counted as %d", c.text, c.t.text)
 	have := c.t.counts
 	want := Stats{Held: c.counts.Held, Holders: c.counts.Holders, Waiters: c.counts.Waiters}
 	c.must(have == want, "counts are %+v, should be %+v", have, want)

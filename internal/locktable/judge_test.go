@@ -72,6 +72,11 @@ func (j *judge) entry(now Time, cmds []*command.Command, outs []Outcome, events 
 	j.before = j.now
 	j.now = max(j.now, now)
 	j.announce(cmds, outs)
+	for i, c := range cmds {
+		if c.GetEndSession() != nil && outs[i].Code == Ended {
+			j.spend(Key{}) // the id of the session
+		}
+	}
 	for _, e := range events {
 		if err := j.event(e, cmds); err != nil {
 			return fmt.Errorf("event %q: %w", showEvent(e), err)
@@ -122,6 +127,11 @@ func (j *judge) event(e Event, cmds []*command.Command) error {
 		return j.ended(e, cmds)
 	case EventCancelled, EventTimedOut:
 		return j.left(e, cmds)
+	case EventSuperseded:
+		if j.place[e.Key] == nil {
+			return fmt.Errorf("S10: a key was superseded that has no place")
+		}
+		return nil
 	case EventSessionExpired:
 		s := j.sessions[e.Key.Reveal()]
 		if s == nil || s.deadline > j.now {
@@ -280,6 +290,7 @@ func (j *judge) left(e Event, cmds []*command.Command) error {
 		}
 	} else {
 		j.cancelled++
+		j.spend(Key{}) // a place given up may have spent its key, which takes room in the memory
 	}
 	j.queues[e.Lock] = slices.Delete(slices.Clone(q), at, at+1)
 	delete(j.place, e.Key)

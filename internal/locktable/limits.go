@@ -21,12 +21,15 @@ const (
 
 	defaultMaxTTL         = 366 * day
 	defaultMaxWait        = 366 * day
-	defaultMaxLockDelay   = 24 * time.Hour
+	defaultMaxLockDelay   = time.Hour
 	defaultWaiterGrace    = 15 * time.Second
 	defaultSpentRetention = 10 * time.Minute
 	defaultMaxSpent       = 1 << 18
 	defaultMaxLocks       = 2_000_000
-	defaultMaxWaiters     = 100_000
+	defaultMaxWaiters     = 20_000
+	defaultMaxHolders     = 20_000
+	defaultMaxClaims      = 4_000_000
+	defaultMaxTextBytes   = 512 << 20
 	defaultMaxSessions    = 1_000_000
 	defaultMaxKeys        = 10_000
 	defaultMaxReplies     = 64
@@ -40,6 +43,9 @@ const (
 
 	// Durations beyond this are refused in settings, so that a clock plus a duration cannot overflow.
 	maxDuration = 100 * 366 * day
+	// A lock with all its claims is one record of a snapshot, which must be readable again: all texts, and the rest of as many
+	// claims as a lock can have (at most three times 1<<16, of less than 200 bytes).
+	maxTextBytes = maxRecordBytes - 3<<16*200
 	// No setting may allow strings that do not fit a log entry many times over.
 	maxStringLimit = 64 << 10
 )
@@ -62,6 +68,9 @@ func DefaultSettings() *command.Settings {
 		MaxOwner:             defaultMaxOwner,
 		MaxMetadata:          defaultMaxMetadata,
 		MaxSlots:             defaultMaxSlots,
+		MaxHoldersPerLock:    defaultMaxHolders,
+		MaxClaims:            defaultMaxClaims,
+		MaxTextBytes:         defaultMaxTextBytes,
 	}
 }
 
@@ -86,19 +95,22 @@ func CheckSettings(s *command.Settings) error {
 	}
 	for _, n := range []struct {
 		name  string
-		value uint32
-		most  uint32
+		value uint64
+		most  uint64
 	}{
-		{"max_spent", s.GetMaxSpent(), 1 << 26},
-		{"max_locks", s.GetMaxLocks(), 1 << 30},
-		{"max_waiters_per_lock", s.GetMaxWaitersPerLock(), 1 << 24},
-		{"max_sessions", s.GetMaxSessions(), 1 << 30},
-		{"max_keys_per_session", s.GetMaxKeysPerSession(), 1 << 24},
-		{"max_replies_per_session", s.GetMaxRepliesPerSession(), 1 << 12},
-		{"max_name", s.GetMaxName(), maxStringLimit},
-		{"max_owner", s.GetMaxOwner(), maxStringLimit},
-		{"max_metadata", s.GetMaxMetadata(), maxStringLimit},
-		{"max_slots", s.GetMaxSlots(), 1 << 30},
+		{"max_spent", uint64(s.GetMaxSpent()), 1 << 26},
+		{"max_locks", uint64(s.GetMaxLocks()), 1 << 30},
+		{"max_waiters_per_lock", uint64(s.GetMaxWaitersPerLock()), 1 << 16},
+		{"max_sessions", uint64(s.GetMaxSessions()), 1 << 30},
+		{"max_keys_per_session", uint64(s.GetMaxKeysPerSession()), 1 << 24},
+		{"max_replies_per_session", uint64(s.GetMaxRepliesPerSession()), 1 << 12},
+		{"max_name", uint64(s.GetMaxName()), maxStringLimit},
+		{"max_owner", uint64(s.GetMaxOwner()), maxStringLimit},
+		{"max_metadata", uint64(s.GetMaxMetadata()), maxStringLimit},
+		{"max_slots", uint64(s.GetMaxSlots()), 1 << 30},
+		{"max_holders_per_lock", uint64(s.GetMaxHoldersPerLock()), 1 << 16},
+		{"max_claims", uint64(s.GetMaxClaims()), 1 << 30},
+		{"max_text_bytes", s.GetMaxTextBytes(), maxTextBytes},
 	} {
 		if n.value < 1 || n.value > n.most {
 			return fmt.Errorf("setting %s must be between 1 and %d", n.name, n.most)

@@ -69,6 +69,12 @@ func (c *claim) order() uint64 { return c.seq }
 func (c *claim) slot() *int32  { return &c.timer }
 func (c *claim) modeOf() Mode  { return Mode(c.mode) }
 
+// textBytes is what c takes of the room for texts.
+func (c *claim) textBytes() uint64 {
+	x := c.details()
+	return uint64(len(x.owner) + len(x.metadata))
+}
+
 // ensureExtra returns c's extra, made if it was absent.
 func (c *claim) ensureExtra() *extra {
 	if c.extra == nil {
@@ -168,6 +174,7 @@ func (t *Table) lockNamed(name string) *lock {
 func (t *Table) newLock(name string) *lock {
 	l := &lock{name: strings.Clone(name)}
 	t.locks.Set(l.name, l)
+	t.text += uint64(len(l.name))
 	return l
 }
 
@@ -175,6 +182,7 @@ func (t *Table) newLock(name string) *lock {
 func (t *Table) tidy(l *lock) {
 	if !l.used() && l.block == nil {
 		t.locks.Delete(l.name)
+		t.text -= uint64(len(l.name))
 	}
 }
 
@@ -208,8 +216,8 @@ func (t *Table) grantWaiter(w *claim) {
 	if w.session == nil || l.slots > 0 {
 		return
 	}
-	for _, c := range w.session.claimsOn(l) {
-		if c.waiting() && c.mode == w.mode {
+	for _, c := range w.session.placesOn(l) {
+		if c.mode == w.mode {
 			l.waiters.remove(c)
 			t.counts.Waiters--
 			t.hold(c, w.token)
@@ -292,6 +300,7 @@ func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
 func (t *Table) forget(c *claim, a afterwards) {
 	t.timers.disarm(c)
 	t.keys.remove(c.key)
+	t.text -= c.textBytes()
 	if c.session != nil {
 		t.touchSession(c.session)
 		c.session.unlink(c)
@@ -321,7 +330,7 @@ func (t *Table) delay(l *lock, d time.Duration) {
 func (c *claim) event(kind EventKind) Event {
 	x := c.details()
 	return Event{
-		Kind: kind, Lock: c.lock.name, Key: c.key, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token,
+		Kind: kind, Lock: c.lock.name, Key: c.key, Attachment: c.attachment, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token,
 		Owner: x.owner, Metadata: x.metadata,
 	}
 }

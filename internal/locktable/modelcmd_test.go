@@ -180,6 +180,9 @@ func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
 		m.look(c.lock)
 		return Outcome{Code: Held, Holder: m.holder(c.lock)}
 	}
+	if c.attachment != a.GetAttachment() {
+		m.event(EventSuperseded, c)
+	}
 	m.attach(c, a)
 	return m.waiting(c)
 }
@@ -203,6 +206,25 @@ func (m *model) waiting(c *mClaim) Outcome {
 	return Outcome{Code: Waiting, Mode: c.mode, Slots: c.slots, Position: m.position(c)}
 }
 
+// textWith counts the bytes of all texts, as if the lock existed.
+func (m *model) textWith(lock string) uint64 {
+	n := 0
+	names := m.locks()
+	if lock != "" && !slices.Contains(names, lock) {
+		names = append(names, lock)
+	}
+	for _, name := range names {
+		n += len(name)
+	}
+	for _, c := range m.claims {
+		n += len(c.owner) + len(c.meta)
+	}
+	for _, s := range m.sessions {
+		n += len(s.owner) + len(s.meta)
+	}
+	return uint64(n)
+}
+
 // enter answers an acquire with a fresh key.
 func (m *model) enter(a *command.Acquire) Outcome {
 	lock := a.GetName()
@@ -222,6 +244,12 @@ func (m *model) enter(a *command.Acquire) Outcome {
 		return Outcome{Code: Held, Holder: m.holder(lock)}
 	case !free && len(waiters) >= int(m.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
+	case free && len(holders) >= int(m.settings.GetMaxHoldersPerLock()):
+		return Outcome{Code: TooManyHolders}
+	case len(m.claims) >= int(m.settings.GetMaxClaims()):
+		return Outcome{Code: TooManyKeys}
+	case m.textWith(lock)+uint64(len(a.GetOwner())+len(a.GetMetadata())) > m.settings.GetMaxTextBytes():
+		return Outcome{Code: TooMuchText}
 	}
 	c := &mClaim{
 		key: a.GetKey(), session: a.GetSession(), lock: lock, mode: a.GetMode(), slots: a.GetSlots(), owner: a.GetOwner(),
@@ -330,6 +358,8 @@ func (m *model) openSession(o *command.OpenSession) Outcome {
 		return Outcome{Code: KeySpent}
 	case len(m.sessions) >= int(m.settings.GetMaxSessions()):
 		return Outcome{Code: TooManySessions}
+	case m.textWith("")+uint64(len(o.GetOwner())+len(o.GetMetadata())) > m.settings.GetMaxTextBytes():
+		return Outcome{Code: TooMuchText}
 	}
 	ttl := time.Duration(o.GetTtl())
 	s := &mSession{
@@ -345,7 +375,7 @@ func (m *model) configure(c *command.Configure) Outcome {
 		s.GetMaxTtl(), s.GetMaxWait(), s.GetMaxLockDelay(), s.GetWaiterGrace(), s.GetSpentRetention(), int64(s.GetMaxSpent()),
 		int64(s.GetMaxLocks()), int64(s.GetMaxWaitersPerLock()), int64(s.GetMaxSessions()), int64(s.GetMaxKeysPerSession()),
 		int64(s.GetMaxRepliesPerSession()), int64(s.GetMaxName()), int64(s.GetMaxOwner()), int64(s.GetMaxMetadata()),
-		int64(s.GetMaxSlots()),
+		int64(s.GetMaxSlots()), int64(s.GetMaxHoldersPerLock()), int64(s.GetMaxClaims()), int64(s.GetMaxTextBytes()),
 	} {
 		if v <= 0 {
 			return mInvalid

@@ -15,6 +15,7 @@ func (m *model) event(kind EventKind, c *mClaim) *Event {
 	key, _ := ParseKey(c.key)
 	e := Event{
 		Kind: kind, Lock: c.lock, Key: key, Mode: c.mode, Slots: c.slots, Token: c.token, Owner: c.owner, Metadata: c.meta,
+		Attachment: c.attachment,
 	}
 	switch kind {
 	case EventGranted:

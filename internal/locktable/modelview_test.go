@@ -32,7 +32,7 @@ func (m *model) Lock(name string, limit int) (LockInfo, bool) {
 }
 
 // Session shows a session as Table.Session does.
-func (m *model) Session(id Key) (SessionInfo, bool) {
+func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 	var info SessionInfo
 	claims := m.claimsOf(id.Reveal())
 	if s := m.session(id.Reveal()); s != nil {
@@ -43,7 +43,8 @@ func (m *model) Session(id Key) (SessionInfo, bool) {
 	} else {
 		return info, false
 	}
-	for _, c := range claims {
+	info.NumKeys = len(claims)
+	for _, c := range claims[:min(limit, len(claims))] {
 		k := KeyInfo{Lock: c.lock, Held: c.held, Token: c.token, Mode: c.mode, Slots: c.slots}
 		if !c.held {
 			k.Position = m.position(c)

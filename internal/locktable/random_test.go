@@ -146,8 +146,8 @@ func (w *world) sameViews() error {
 	}
 	for _, id := range slices.Concat(testSessions, testKeys) {
 		k, _ := ParseKey(id)
-		a, aok := w.t.Session(k)
-		b, bok := w.m.Session(k)
+		a, aok := w.t.Session(k, 4)
+		b, bok := w.m.Session(k, 4)
 		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || len(a.Keys) != len(b.Keys) {
 			return fmt.Errorf("session %+v %v, the model says %+v %v", a, aok, b, bok)
 		}

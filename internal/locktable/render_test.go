@@ -41,7 +41,8 @@ func waited(d int64) string {
 var codeWords = map[Code]string{
 	Invalid: "invalid", ModeMismatch: "mode mismatch", KeySpent: "key spent", KeyInUse: "key in use", NotHeld: "not held",
 	NoSession: "no session", SessionPrivate: "session private", TooManyLocks: "too many locks", TooManyWaiters: "too many waiters",
-	TooManySessions: "too many sessions", TooManyKeys: "too many keys", RequestTooOld: "request too old",
+	TooManySessions: "too many sessions", TooManyKeys: "too many keys", TooManyHolders: "too many holders",
+	TooMuchText: "too much text", RequestTooOld: "request too old",
 	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled",
 }
 
@@ -98,6 +99,8 @@ func showEvent(e Event) string {
 		return fmt.Sprintf("cancelled %s%s\n", what, waited(int64(e.Waited)))
 	case EventTimedOut:
 		return fmt.Sprintf("timed-out %s%s\n", what, waited(int64(e.Waited)))
+	case EventSuperseded:
+		return fmt.Sprintf("superseded %s via=%d\n", what, e.Attachment)
 	case EventSessionExpired:
 		return fmt.Sprintf("session-expired %s\n", unpad(e.Key))
 	}
@@ -143,7 +146,7 @@ func named(owner, metadata string) string {
 
 func (s *script) showSession(id string) string {
 	k, _ := ParseKey(pad(id))
-	i, ok := s.subject.Session(k)
+	i, ok := s.subject.Session(k, 100)
 	if !ok {
 		return "no session\n"
 	}

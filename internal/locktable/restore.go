@@ -193,6 +193,7 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 		})
 	}
 	r.table.sessions.Set(s.id, s)
+	r.table.text += s.textBytes()
 	r.table.timers.arm(s)
 	r.count.Sessions++
 	return nil
@@ -270,6 +271,7 @@ func wellFormed(x *command.Claim, waiting bool) bool {
 // place puts c into the lists where its state says that it is.
 func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 	r.table.keys.put(c)
+	r.table.text += c.textBytes()
 	if !waiting {
 		c.lock.holders.push(c)
 		r.table.counts.Holders++

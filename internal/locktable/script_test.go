@@ -26,7 +26,7 @@ type subject interface {
 	Now() Time
 	NextDeadline() (Time, bool)
 	Lock(name string, limit int) (LockInfo, bool)
-	Session(id Key) (SessionInfo, bool)
+	Session(id Key, limit int) (SessionInfo, bool)
 	Stats() Stats
 }
 
@@ -254,11 +254,14 @@ func (p *options) settings() *command.Settings {
 	for name, f := range map[string]*uint32{
 		"max-spent": &s.MaxSpent, "max-locks": &s.MaxLocks, "max-waiters": &s.MaxWaitersPerLock, "max-sessions": &s.MaxSessions,
 		"max-keys": &s.MaxKeysPerSession, "max-replies": &s.MaxRepliesPerSession, "max-name": &s.MaxName, "max-owner": &s.MaxOwner,
-		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots,
+		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = uint32(p.number(name))
 		}
+	}
+	if _, ok := p.opt["max-text"]; ok {
+		s.MaxTextBytes = p.number("max-text")
 	}
 	return s
 }
@@ -269,7 +272,7 @@ func testSettings() *command.Settings {
 	return &command.Settings{
 		MaxTtl: 24 * h, MaxWait: h, MaxLockDelay: h, WaiterGrace: int64(time.Minute), SpentRetention: h, MaxSpent: 1000,
 		MaxLocks: 1000, MaxWaitersPerLock: 100, MaxSessions: 100, MaxKeysPerSession: 100, MaxRepliesPerSession: 16, MaxName: 512,
-		MaxOwner: 256, MaxMetadata: 1024, MaxSlots: 1000,
+		MaxOwner: 256, MaxMetadata: 1024, MaxSlots: 1000, MaxHoldersPerLock: 100, MaxClaims: 1000, MaxTextBytes: 1 << 20,
 	}
 }
 

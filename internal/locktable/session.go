@@ -27,6 +27,8 @@ func (s *session) due() Time     { return s.deadline }
 func (s *session) order() uint64 { return s.seq }
 func (s *session) slot() *int32  { return &s.timer }
 
+func (s *session) textBytes() uint64 { return uint64(len(s.owner) + len(s.metadata)) }
+
 func (s *session) link(c *claim) {
 	x := c.ensureExtra()
 	x.sessionPrev, x.sessionNext = s.tail, nil
@@ -64,11 +66,19 @@ func (s *session) all() []*claim {
 	return cs
 }
 
-// claimsOn returns the claims of s that concern l, oldest first.
-func (s *session) claimsOn(l *lock) []*claim {
+// placesOn returns the places of s in the queue of l, oldest first. It walks the shorter of the two lists.
+func (s *session) placesOn(l *lock) []*claim {
 	var cs []*claim
+	if l.waiters.len() < s.n {
+		for c := l.waiters.head; c != nil; c = c.next {
+			if c.session == s {
+				cs = append(cs, c)
+			}
+		}
+		return cs
+	}
 	for c := s.head; c != nil; c = c.extra.sessionNext {
-		if c.lock == l {
+		if c.lock == l && c.waiting() {
 			cs = append(cs, c)
 		}
 	}
@@ -128,6 +138,8 @@ func (t *Table) openSession(o *command.OpenSession) Outcome {
 		return Outcome{Code: KeyInUse}
 	case t.sessions.Len() >= int(t.settings.GetMaxSessions()):
 		return Outcome{Code: TooManySessions}
+	case !t.hasRoomFor(len(o.GetOwner()) + len(o.GetMetadata())):
+		return Outcome{Code: TooMuchText}
 	}
 	s := &session{
 		id: id.Reveal(), key: id, seq: t.nextSeq(), opened: t.now,
@@ -135,6 +147,7 @@ func (t *Table) openSession(o *command.OpenSession) Outcome {
 	}
 	s.renew(t.now, 0)
 	t.sessions.Set(s.id, s)
+	t.text += s.textBytes()
 	t.timers.arm(s)
 	return openOutcome(s)
 }
@@ -226,6 +239,7 @@ func (t *Table) finish(s *session, kind EventKind) (released int) {
 	t.touchSession(s)
 	t.timers.disarm(s)
 	t.sessions.Delete(s.id)
+	t.text -= s.textBytes()
 	if kind == EventExpired {
 		t.emit(Event{Kind: EventSessionExpired, Key: s.key, Owner: s.owner, Metadata: s.metadata})
 	}

@@ -24,6 +24,7 @@ type Table struct {
 	keys   keyIndex
 	timers timers
 	counts Stats
+	text   uint64 // bytes of names, owners and metadata
 
 	// The snapshot that is being written, if any: it must see things as they were.
 	snapshot *Snapshot

@@ -6,8 +6,8 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// Time is a reading of the cluster clock: nanoseconds since the cluster began. It never moves backwards and says nothing
-// about the time of day.
+// Time is a reading of the cluster clock: nanoseconds since the cluster began. It never moves backwards and says
+// nothing about the time of day.
 type Time int64
 
 // Never is later than every deadline.
@@ -36,7 +36,8 @@ const (
 // KeyLen is the length of keys and of session ids, in characters of [0-9A-Za-z].
 const KeyLen = 32
 
-// Key is the secret that proves a hold or a place in a queue. It formats as "(secret)" so that it cannot reach a log by accident.
+// Key is the secret that proves a hold or a place in a queue. It formats as "(secret)" so that it cannot reach a log by
+// accident.
 type Key [KeyLen]byte
 
 // ParseKey returns the key that s spells, or false if s is not 32 characters of [0-9A-Za-z].
@@ -103,7 +104,7 @@ const (
 	TooManyWaiters
 	// TooManySessions: Settings.MaxSessions shared sessions are open.
 	TooManySessions
-	// TooManyKeys: the session has Settings.MaxKeysPerSession holds and places.
+	// TooManyKeys: the session has Settings.MaxKeysPerSession holds and places, or the table Settings.MaxClaims.
 	TooManyKeys
 	// RequestTooOld: the request number is at or below the ones already forgotten.
 	RequestTooOld
@@ -111,9 +112,13 @@ const (
 	RequestMismatch
 	// Done: a Poll, Abandon or Configure was applied.
 	Done
-	// Cancelled: the place in the queue was lost while its client waited for it. Apply never answers so; the node does, for
-	// a client that waits and whose place goes with an EventCancelled.
+	// Cancelled: the place in the queue was lost while its client waited for it. Apply never answers so; the node does,
+	// for a client that waits and whose place goes with an EventCancelled.
 	Cancelled
+	// TooManyHolders: Settings.MaxHoldersPerLock keys hold the lock.
+	TooManyHolders
+	// TooMuchText: names, owners and metadata take Settings.MaxTextBytes bytes in all.
+	TooMuchText
 )
 
 // Outcome is the answer to one command. Fields that the Code does not mention are zero.
@@ -129,7 +134,8 @@ type Outcome struct {
 	Deadline Time
 	// Granted: how long the key stood in the queue.
 	Waited time.Duration
-	// Waiting: 1 is the head of the queue.
+	// Waiting: 1 is the head of the queue. Of a place further back than that, a repeated acquire is told
+	// CountedPositions.
 	Position int
 	// Released, Ended: the number of keys whose holds ended (a place given up counts 0).
 	Released int
@@ -172,6 +178,8 @@ const (
 	EventCancelled
 	// EventTimedOut: the wait ran out.
 	EventTimedOut
+	// EventSuperseded: the place has a newer attachment; Event.Attachment is the older one.
+	EventSuperseded
 	// EventSessionExpired: a shared session expired; Lock is empty.
 	EventSessionExpired
 )
@@ -181,12 +189,14 @@ type Event struct {
 	Kind EventKind
 	Lock string
 	// The key concerned; never to be shown to anybody but its owner.
-	Key      Key
-	Mode     Mode
-	Slots    uint32
-	Token    uint64
-	Owner    string
-	Metadata string
+	Key Key
+	// The attachment that counted for the key: whom of several that wait with it the event concerns.
+	Attachment uint64
+	Mode       Mode
+	Slots      uint32
+	Token      uint64
+	Owner      string
+	Metadata   string
 	// EventGranted: the session's lifetime and when it ends.
 	TTL      time.Duration
 	Deadline Time

@@ -52,7 +52,8 @@ type SessionInfo struct {
 	TTL              time.Duration
 	Deadline, Opened Time
 	Owner, Metadata  string
-	Keys             []KeyInfo
+	Keys             []KeyInfo // the oldest, up to the limit that was asked for
+	NumKeys          int
 }
 
 // Stats counts what is in the table.
@@ -148,11 +149,13 @@ func (c *claim) keyInfo() KeyInfo {
 	return i
 }
 
-// Session describes the session with that id, shared or private (then the id is the key), or returns false.
-func (t *Table) Session(id Key) (SessionInfo, bool) {
+// Session describes the session with that id, shared or private (then the id is the key), with up to limit of its keys, or
+// returns false.
+func (t *Table) Session(id Key, limit int) (SessionInfo, bool) {
 	if s := t.sharedSession(string(id[:])); s != nil {
 		i := SessionInfo{TTL: s.ttl, Deadline: s.deadline, Opened: s.opened, Owner: s.owner, Metadata: s.metadata}
-		for _, c := range s.all() {
+		i.NumKeys = s.n
+		for c := s.head; c != nil && len(i.Keys) < limit; c = c.extra.sessionNext {
 			i.Keys = append(i.Keys, c.keyInfo())
 		}
 		return i, true
@@ -164,6 +167,6 @@ func (t *Table) Session(id Key) (SessionInfo, bool) {
 	x := c.details()
 	return SessionInfo{
 		Private: true, TTL: c.ttl, Deadline: c.due(), Opened: c.since, Owner: x.owner, Metadata: x.metadata,
-		Keys: []KeyInfo{c.keyInfo()},
+		Keys: []KeyInfo{c.keyInfo()}, NumKeys: 1,
 	}, true
 }

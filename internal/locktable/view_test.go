@@ -69,7 +69,7 @@ func TestKeysAreNotShown(t *testing.T) {
 	outs, events := table.Apply(0, cmds)
 	l, _ := table.Lock("db", 3)
 	id, _ := ParseKey(pad("s1"))
-	s, _ := table.Session(id)
+	s, _ := table.Session(id, 100)
 	said := fmt.Sprintf("%v %+v %#v %v %+v %#v %+v %+v", outs, outs, outs, events, events, events, l, s)
 	if strings.Contains(said, secret[:31]) {
 		t.Errorf("a key is shown: %s", said)

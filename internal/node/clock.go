@@ -7,8 +7,9 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-// clock reads cluster time for a leader: the table's time when it took office, plus what its monotonic clock has counted
-// since. No wall clock is involved, and the reading can only lag behind true elapsed time, never run ahead of it.
+// clock reads cluster time for a leader: the table's time when it took office, plus what its monotonic clock has
+// counted since. No wall clock is involved, and the reading can only lag behind true elapsed time, never run ahead of
+// it.
 type clock struct {
 	mu     sync.Mutex // guards all below
 	base   locktable.Time

@@ -4,7 +4,8 @@ import "errors"
 
 // What a call may end with when it has no outcome. Callers compare with errors.Is.
 var (
-	// ErrStopping: the node is going down. A waiter's place is kept for the grace of the settings; come back with the key.
+	// ErrStopping: the node is going down. A waiter's place is kept for the grace of the settings; come back with the
+	// key.
 	ErrStopping = errors.New("the server is stopping")
 	// ErrUnavailable: there is no leader to decide. The command did not take effect.
 	ErrUnavailable = errors.New("no leader")

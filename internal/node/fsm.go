@@ -14,12 +14,13 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-// Records of a snapshot that are written in one turn of the lock. Some hundred take well under a millisecond, which is how long an
-// entry may have to wait.
+// Records of a snapshot that are written in one turn of the lock. Some hundred take well under a millisecond, which is
+// how long an entry may have to wait.
 const snapshotChunk = 256
 
 // fsm feeds the lock table with committed entries. hashicorp/raft calls Apply, Snapshot and Restore one at a time.
 type fsm struct {
+	stop     <-chan struct{} // closed: snapshots are broken off
 	fatal    func(error)
 	observer Observer
 	waiters  *waiters
@@ -33,10 +34,11 @@ type fsm struct {
 	live         atomic.Bool  // false while old entries are replayed: their events are no news
 	nextDeadline atomic.Int64 // locktable.Time, or math.MaxInt64
 	logBytes     atomic.Int64 // applied since the last snapshot
+	logEntries   atomic.Int64 // the same, in entries
 }
 
-func newFSM(c Config, w *waiters) *fsm {
-	f := &fsm{fatal: c.Fatal, observer: c.Observer, waiters: w, table: locktable.New(locktable.DefaultSettings())}
+func newFSM(c Config, w *waiters, stop <-chan struct{}) *fsm {
+	f := &fsm{stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, table: locktable.New(locktable.DefaultSettings())}
 	f.nextDeadline.Store(math.MaxInt64)
 	return f
 }
@@ -51,6 +53,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return err
 	}
 	f.logBytes.Add(int64(len(l.Data)))
+	f.logEntries.Add(1)
 	now, outcomes, events := f.apply(e, l.Term)
 	if f.live.Load() {
 		f.waiters.tell(now, events)
@@ -113,6 +116,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.logBytes.Store(0)
+	f.logEntries.Store(0)
 	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot()}, nil
 }
 
@@ -127,6 +131,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	f.table = t
 	f.noteDeadline()
 	f.logBytes.Store(0)
+	f.logEntries.Store(0)
 	return nil
 }
 
@@ -152,6 +157,11 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 }
 
 func (s *fsmSnapshot) next() ([]byte, error) {
+	select {
+	case <-s.fsm.stop:
+		return nil, ErrStopping
+	default:
+	}
 	s.fsm.mu.Lock()
 	defer s.fsm.mu.Unlock()
 	return s.snap.Next(snapshotChunk)

@@ -13,7 +13,8 @@ const keyAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 // Bytes at or above this are thrown away, so that every character is equally likely.
 const keyCutoff = 256 - 256%len(keyAlphabet)
 
-// Reading the system's source costs more than a key is worth, so each pooled reader fetches bytes for some keys at once.
+// Reading the system's source costs more than a key is worth, so each pooled reader fetches bytes for some keys at
+// once.
 var keySource = sync.Pool{New: func() any { return bufio.NewReaderSize(rand.Reader, 1024) }}
 
 // NewKey returns 32 random characters of [0-9A-Za-z] (190 bits) from the system's cryptographic source.

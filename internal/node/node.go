@@ -1,9 +1,9 @@
-// Package node is one member of a DoubleDutch cluster: it brings commands into the replicated log, applies the log to the
-// lock table, keeps cluster time while it leads, and parks the clients that wait.
+// Package node is one member of a DoubleDutch cluster: it brings commands into the replicated log, applies the log to
+// the lock table, keeps cluster time while it leads, and parks the clients that wait.
 //
-// What is promised: when Propose or Acquire returns an outcome, the command is applied and, unless the node is volatile,
-// on disk. When they return an error, the error says whether the command may still take effect (ErrUnknown) or not. A
-// client that waits in Acquire gets exactly one answer. All methods may be called from any goroutine.
+// What is promised: when Propose or Acquire returns an outcome, the command is applied and, unless the node is
+// volatile, on disk. When they return an error, the error says whether the command may still take effect (ErrUnknown)
+// or not. A client that waits in Acquire gets exactly one answer. All methods may be called from any goroutine.
 //
 // In this release a node is the only voter of its cluster.
 package node
@@ -29,8 +29,8 @@ import (
 type Config struct {
 	// Dir is the data directory. Empty: volatile, everything is kept in memory and gone with the process.
 	Dir string
-	// Settings are the limits that the cluster shall enforce; they are proposed when they differ from the replicated ones. nil keeps
-	// those.
+	// Settings are the limits that the cluster shall enforce; they are proposed when they differ from the replicated
+	// ones. nil keeps those.
 	Settings *command.Settings
 	// Logger gets what an operator should know. Default: discard.
 	Logger *slog.Logger
@@ -49,11 +49,11 @@ type Config struct {
 
 // Observer is told what happens, to count it. Its methods must not block.
 type Observer interface {
-	// Applied is called for each applied entry, one at a time, with slices that are valid during the call. Entries that are
-	// replayed at the start are not told.
+	// Applied is called for each applied entry, one at a time, with slices that are valid during the call. Entries that
+	// are replayed at the start are not told.
 	Applied(cmds []*command.Command, out []locktable.Outcome, events []locktable.Event)
-	// Committed is called by the leader when an entry with that many commands (0: a tick) was committed and applied, with the time since it
-	// was proposed.
+	// Committed is called by the leader when an entry with that many commands (0: a tick) was committed and applied,
+	// with the time since it was proposed.
 	Committed(commands int, latency time.Duration)
 }
 
@@ -66,6 +66,8 @@ const (
 	defaultSnapshotBytes = 64 << 20
 	snapshotCheck        = time.Second
 	fullDiskHurry        = 16
+	minSnapshotEntries   = 20_000
+	maxSnapshotEntries   = 200_000
 	// How often a node without office looks whether it has been elected (the signal of hashicorp/raft may get lost).
 	officeCheck = 100 * time.Millisecond
 )
@@ -117,7 +119,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
-	n.fsm = newFSM(c, n.waiters)
+	n.fsm = newFSM(c, n.waiters, n.stop)
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
@@ -231,8 +233,18 @@ func (n *Node) takeOffice() bool {
 	return true
 }
 
-// takeSnapshots lets raft snapshot the table, and cut the log, whenever the log has grown enough. When the disk is nearly
-// full, less is enough: a snapshot frees the room that the log takes. (If it finds no room itself, nothing is lost.)
+func (n *Node) isStopping() bool {
+	select {
+	case <-n.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// takeSnapshots lets raft snapshot the table, and cut the log, whenever the log has grown enough. When the disk is
+// nearly full, less is enough: a snapshot frees the room that the log takes. (If it finds no room itself, nothing is
+// lost.)
 func (n *Node) takeSnapshots() {
 	t := time.NewTicker(snapshotCheck)
 	defer t.Stop()
@@ -241,15 +253,26 @@ func (n *Node) takeSnapshots() {
 		case <-n.stop:
 			return
 		case <-t.C:
-			enough := n.config.SnapshotBytes
-			if n.store.Full() {
-				enough /= fullDiskHurry
-			}
-			if n.fsm.logBytes.Load() >= enough {
+			if n.wantsSnapshot() {
 				n.snapshot()
 			}
 		}
 	}
+}
+
+// wantsSnapshot tells whether the log since the last snapshot has grown enough, in bytes or, because each entry takes
+// its time at the next start, in entries. The more there is to write, the more entries it takes to be worth it.
+func (n *Node) wantsSnapshot() bool {
+	var state int
+	n.fsm.view(func(t *locktable.Table) {
+		s := t.Stats()
+		state = s.Holders + s.Waiters + s.Spent
+	})
+	bytes, entries := n.config.SnapshotBytes, min(minSnapshotEntries+int64(state)/4, maxSnapshotEntries)
+	if n.store.Full() {
+		bytes, entries = bytes/fullDiskHurry, entries/fullDiskHurry
+	}
+	return n.fsm.logBytes.Load() >= bytes || n.fsm.logEntries.Load() >= entries
 }
 
 func (n *Node) snapshot() {
@@ -258,14 +281,14 @@ func (n *Node) snapshot() {
 	switch {
 	case err == nil:
 		n.config.Logger.Debug("snapshot taken", "duration", time.Since(start))
-	case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
+	case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown), n.isStopping():
 	default:
 		n.config.Logger.Error("snapshot failed", "error", err)
 	}
 }
 
-// StopWaiting sends away all clients that wait, and those that come to wait, with ErrStopping. Their places are kept for
-// the grace from now on, so that they still have them when the server is back.
+// StopWaiting sends away all clients that wait, and those that come to wait, with ErrStopping. Their places are kept
+// for the grace from now on, so that they still have them when the server is back.
 func (n *Node) StopWaiting() {
 	n.stopOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

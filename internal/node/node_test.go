@@ -155,7 +155,8 @@ func TestClientThatLeavesIsNeverGranted(t *testing.T) {
 	})
 }
 
-// A client that comes back over a new connection before the server has noticed that the old one is gone keeps its place.
+// A client that comes back over a new connection before the server has noticed that the old one is gone keeps its
+// place.
 func TestComingBackBeatsTheOldConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, "")

@@ -88,9 +88,10 @@ func (n *Node) isBurden(c *command.Command) bool {
 }
 
 // Acquire proposes a and, when it gets a place in the queue, waits until the place turns into a grant or is lost. The
-// outcome's code is Granted, Held (also when the wait ran out; then Waited says how long it was), Cancelled, or another refusal. When
-// ctx ends first, the error wraps ctx.Err(), and the place, or the grant that came too late, is given back. Acquire sets
-// a.Attachment, and the node may read a until the outcome is known.
+// outcome's code is Granted, Held (also when the wait ran out; then Waited says how long it was), Cancelled (also when
+// the key came again over another connection, which has the place now), or another refusal. When ctx ends first, the
+// error wraps ctx.Err(), and the place, or the grant that came too late, is given back. Acquire sets a.Attachment, and
+// the node may read a until the outcome is known.
 func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
 	a.Attachment = n.newAttachment()
 	if a.GetWait() == 0 {
@@ -105,7 +106,7 @@ func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outco
 		return locktable.Outcome{}, ErrStopping
 	default:
 	}
-	w := n.waiters.park(key, n.needsPolls(a.GetWait()))
+	w := n.waiters.park(key, a.GetAttachment(), n.needsPolls(a.GetWait()))
 	defer n.waiters.leave(w)
 	o, err := n.try(ctx, a)
 	if err != nil || o.Code != locktable.Waiting {
@@ -136,8 +137,8 @@ func (n *Node) needsPolls(wait int64) bool {
 	return needsPolls(wait, grace)
 }
 
-// try proposes a. Whatever comes of it after the caller was told that it is unknown is taken back: the Abandon follows it in
-// the log, and does nothing if the client has come back with its key before.
+// try proposes a. Whatever comes of it after the caller was told that it is unknown is taken back: the Abandon follows
+// it in the log, and does nothing if the client has come back with its key before.
 func (n *Node) try(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
 	o, err := n.Propose(ctx, command.FromAcquire(a))
 	if errors.Is(err, ErrUnknown) {
@@ -146,8 +147,8 @@ func (n *Node) try(ctx context.Context, a *command.Acquire) (locktable.Outcome, 
 	return o, err
 }
 
-// Abandon takes back an acquire whose answer could not be delivered, unless its client has come back in the meantime. It does
-// not wait, and after a failure the hold or place ends by its deadline.
+// Abandon takes back an acquire whose answer could not be delivered, unless its client has come back in the meantime.
+// It does not wait, and after a failure the hold or place ends by its deadline.
 func (n *Node) Abandon(key string, attachment uint64) {
 	if _, err := n.enqueue(command.FromAbandon(&command.Abandon{Key: key, Attachment: attachment})); err != nil {
 		n.config.Logger.Warn("an undelivered grant or an abandoned place stays until its deadline", "error", err)

@@ -24,14 +24,14 @@ const (
 	maxBatch = 512
 	// Polls, of a thousand keys each, that an entry carries after a pause.
 	maxRescue = 128
-	// An entry is filled up to this many bytes (one command more may go beyond it). Entries up to this size fit into what
-	// the storage has prepared on disk, also when the disk is full.
+	// An entry is filled up to this many bytes (one command more may go beyond it). Entries up to this size fit into
+	// what the storage has prepared on disk, also when the disk is full.
 	maxBatchBytes = 256 << 10
-	// After a gap of this length between two entries, be it that the log stalled or the process was paused, the waiters of
-	// this node are polled in the next entry, before their grace can fire in it.
+	// After a gap of this length between two entries, be it that the log stalled or the process was paused, the waiters
+	// of this node are polled in the next entry, before their grace can fire in it.
 	pollGap = 3 * time.Second
-	// While anything can expire, an idle leader moves the clock at least this often, so that the time that a failover may
-	// add to a lease stays below it.
+	// While anything can expire, an idle leader moves the clock at least this often, so that the time that a failover
+	// may add to a lease stays below it.
 	maxTick = time.Second
 )
 
@@ -195,10 +195,12 @@ func (p *proposer) untilTick() time.Duration {
 	return min(locktable.Time(next).Sub(now), p.fsm.now().Add(maxTick).Sub(now))
 }
 
-// propose writes the batch (none: a tick) as one entry and answers its commands. It returns false if the node lost office.
+// propose writes the batch (none: a tick) as one entry and answers its commands. It returns false if the node lost
+// office.
 func (p *proposer) propose() bool {
 	now, term, ok := p.clock.read()
-	if !ok {
+	if !ok || term != p.raft.CurrentTerm() {
+		// Elected anew without having noticed: the clock has to be started anew, too.
 		p.fail(ErrUnavailable)
 		return false
 	}

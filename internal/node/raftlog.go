@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// raftLogger returns a logger for hashicorp/raft whose lines go to l. Until live is set, its warnings are details too: the
-// only voter of a cluster begins every life by missing a leader.
+// raftLogger returns a logger for hashicorp/raft whose lines go to l. Until live is set, its warnings are details too:
+// the only voter of a cluster begins every life by missing a leader.
 func raftLogger(l *slog.Logger, live *atomic.Bool) hclog.Logger {
 	h := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Debug, Output: io.Discard})
 	h.RegisterSink(slogSink{to: l.With("component", "raft"), live: live})

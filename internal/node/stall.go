@@ -38,7 +38,16 @@ func (s *stall) reset() {
 func (s *stall) stalled() <-chan struct{} { return *s.signal.Load() }
 
 func (s *stall) start() { s.inFlight.Store(max(1, int64(time.Since(s.began)))) }
-func (s *stall) end()   { s.inFlight.Store(0) }
+
+// end notes that the entry was answered. The log works again, for everybody who comes from now on.
+func (s *stall) end() {
+	s.inFlight.Store(0)
+	select {
+	case <-s.stalled():
+		s.reset()
+	default:
+	}
+}
 
 // watch keeps the signal true to the facts until stop is closed.
 func (s *stall) watch(stop <-chan struct{}) {

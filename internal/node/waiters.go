@@ -13,8 +13,8 @@ import (
 // Keys named by one Poll, so that an entry stays well within its bounds.
 const keysPerPoll = 1000
 
-// waiters are the clients that are parked on this node. A waiter is registered before its acquire is proposed, so that no
-// grant can pass it by.
+// waiters are the clients that are parked on this node. A waiter is registered before its acquire is proposed, so that
+// no grant can pass it by.
 type waiters struct {
 	count atomic.Int64 // of all parked, to keep Apply cheap when nobody waits
 
@@ -25,6 +25,8 @@ type waiters struct {
 // waiter is one parked client.
 type waiter struct {
 	key locktable.Key
+	// Of several that wait with one key, the events of an attachment concern only its own.
+	attachment uint64
 	// Its wait outlasts the grace, so that it has to be polled.
 	polled bool
 	// Gets the outcome that ends the wait.
@@ -33,9 +35,9 @@ type waiter struct {
 
 func newWaiters() *waiters { return &waiters{byKey: make(map[locktable.Key][]*waiter)} }
 
-// park registers a client that is about to wait with key.
-func (w *waiters) park(key locktable.Key, polled bool) *waiter {
-	p := &waiter{key: key, polled: polled, ended: make(chan locktable.Outcome, 1)}
+// park registers a client that is about to wait with key over the connection that attachment names.
+func (w *waiters) park(key locktable.Key, attachment uint64, polled bool) *waiter {
+	p := &waiter{key: key, attachment: attachment, polled: polled, ended: make(chan locktable.Outcome, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.byKey[key] = append(w.byKey[key], p)
@@ -62,7 +64,8 @@ func (w *waiters) leave(p *waiter) {
 	w.count.Add(-1)
 }
 
-// tell wakes the parked clients that the events of an entry concern. now is the entry's time.
+// tell wakes the parked clients that the events of an entry concern. now is the entry's time. An event that belongs to
+// an earlier place of the same key, or to another connection, is not theirs.
 func (w *waiters) tell(now locktable.Time, events []locktable.Event) {
 	if w.count.Load() == 0 {
 		return
@@ -71,15 +74,22 @@ func (w *waiters) tell(now locktable.Time, events []locktable.Event) {
 	defer w.mu.Unlock()
 	for i := range events {
 		switch events[i].Kind {
-		case locktable.EventGranted, locktable.EventTimedOut, locktable.EventCancelled:
+		case locktable.EventGranted, locktable.EventTimedOut, locktable.EventCancelled, locktable.EventSuperseded:
 			for _, p := range w.byKey[events[i].Key] {
-				select {
-				case p.ended <- outcome(now, &events[i]):
-				default: // it knows its fate already
+				if p.attachment == events[i].Attachment {
+					p.tell(outcome(now, &events[i]))
 				}
 			}
 		case locktable.EventReleased, locktable.EventExpired, locktable.EventQueued, locktable.EventSessionExpired:
 		}
+	}
+}
+
+// tell ends the wait of p, unless it knows its fate already.
+func (p *waiter) tell(o locktable.Outcome) {
+	select {
+	case p.ended <- o:
+	default:
 	}
 }
 

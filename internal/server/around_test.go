@@ -63,7 +63,7 @@ func TestMetrics(t *testing.T) {
 		`doubledutch_hold_seconds_count 1`, `doubledutch_wait_seconds_count 0`, `doubledutch_held_locks 2`, `doubledutch_locks 2`, `doubledutch_holders 2`,
 		`doubledutch_waiters 0`, `doubledutch_sessions 1`, `doubledutch_spent_keys 1`, `doubledutch_disk_full 0`, `doubledutch_ready 1`,
 		`doubledutch_http_requests_total{route="GET /getLock/{name}",status="2xx"} 3`, `doubledutch_http_requests_total{route="none",status="4xx"} 1`,
-		`doubledutch_connections_refused_total{bound="total"} 0`, "doubledutch_commit_latency_seconds_count", "doubledutch_batch_commands_bucket", "go_goroutines", "process_open_fds",
+		`doubledutch_connections_refused_total{bound="total"} 0`, "doubledutch_pending_commands 0", "doubledutch_disk_stall_seconds 0", "doubledutch_commit_latency_seconds_count", "doubledutch_batch_commands_bucket", "go_goroutines", "process_open_fds",
 		`doubledutch_http_request_seconds_count{route="POST /v1/sessions"} 1`, "doubledutch_undelivered_grants_total 0",
 	} {
 		if !strings.Contains(text, want) {

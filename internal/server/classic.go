@@ -56,14 +56,17 @@ func (s *Server) classicGet(c *call) error {
 
 // classicTimes reads lifetime (default 30 seconds) and timeout (default 0).
 func (s *Server) classicTimes(c *call, q url.Values) (lifetime, wait time.Duration, err error) {
-	lifetime = defaultTTL
-	if v, ok := q["lifetime"]; ok {
-		if len(v) != 1 {
-			return 0, 0, failField("lifetime", "The parameter lifetime is there more than once.")
-		}
-		if lifetime, err = s.lifetime(c, v[0]); err != nil {
-			return 0, 0, err
-		}
+	v, ok := q["lifetime"]
+	switch {
+	case !ok:
+		lifetime, err = s.defaultLifetime(c.ctx())
+	case len(v) != 1:
+		err = failField("lifetime", "The parameter lifetime is there more than once.")
+	default:
+		lifetime, err = s.lifetime(c, v[0])
+	}
+	if err != nil {
+		return 0, 0, err
 	}
 	if v, ok := q["timeout"]; ok {
 		wait, err = oneTimeout(v)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 	"github.com/doubledutch-lock/doubledutch/internal/node"
@@ -40,6 +41,8 @@ const (
 	CodeTooManyWaiters   Code = "too_many_waiters"
 	CodeTooManySessions  Code = "too_many_sessions"
 	CodeTooManyKeys      Code = "too_many_keys"
+	CodeTooManyHolders   Code = "too_many_holders"
+	CodeTooMuchText      Code = "too_much_text"
 	CodeOverloaded       Code = "overloaded"
 	CodeInternal         Code = "internal"
 	CodeUnavailable      Code = "unavailable"
@@ -70,7 +73,7 @@ var codeTable = map[Code]codeInfo{
 	CodeBodyTimeout:      {http.StatusRequestTimeout, "The body did not arrive in time", ""},
 	CodeHeld:             {http.StatusConflict, "The lock is held", ""},
 	CodeCancelled:        {http.StatusConflict, "The place in the queue was lost", ""},
-	CodeModeMismatch:     {http.StatusConflict, "The lock is in use in another mode", ""},
+	CodeModeMismatch:     {http.StatusConflict, "The lock is used in another way", ""},
 	CodeKeySpent:         {http.StatusConflict, "The key has been used up", ""},
 	CodeKeyInUse:         {http.StatusConflict, "The key stands for something else", ""},
 	CodeSessionPrivate:   {http.StatusConflict, "The session belongs to a single lock", ""},
@@ -82,7 +85,9 @@ var codeTable = map[Code]codeInfo{
 	CodeTooManyLocks:     {http.StatusTooManyRequests, "There are too many locks", retryLater},
 	CodeTooManyWaiters:   {http.StatusTooManyRequests, "Too many wait for the lock", retryLater},
 	CodeTooManySessions:  {http.StatusTooManyRequests, "There are too many sessions", retryLater},
-	CodeTooManyKeys:      {http.StatusTooManyRequests, "The session holds too much", retryLater},
+	CodeTooManyKeys:      {http.StatusTooManyRequests, "There are too many holds and places", retryLater},
+	CodeTooManyHolders:   {http.StatusTooManyRequests, "Too many hold the lock", retryLater},
+	CodeTooMuchText:      {http.StatusTooManyRequests, "The texts take too much room", retryLater},
 	CodeOverloaded:       {http.StatusTooManyRequests, "The server is overloaded", retrySoon},
 	CodeInternal:         {http.StatusInternalServerError, "The server made a mistake", ""},
 	CodeUnavailable:      {http.StatusServiceUnavailable, "The server cannot answer now", retrySoon},
@@ -160,9 +165,9 @@ func asError(err error) *Error {
 
 // outcomeErrors says how a refusal by the lock table is told.
 var outcomeErrors = map[locktable.Code]Error{
-	locktable.Held:            {Code: CodeHeld, Detail: "Somebody else holds the lock."},
+	locktable.Held:            {Code: CodeHeld, Detail: "The lock is held."}, // heldDetail says more
 	locktable.Cancelled:       {Code: CodeCancelled, Detail: "The place in the queue was given up, or its session ended, before the lock became free."},
-	locktable.ModeMismatch:    {Code: CodeModeMismatch, Detail: "The lock is in use in a mode, or with a number of slots, that does not go with this request."},
+	locktable.ModeMismatch:    {Code: CodeModeMismatch, Detail: "The lock is in use with another number of slots, or without any, or this session holds it in the other mode."},
 	locktable.KeySpent:        {Code: CodeKeySpent, Detail: "What this key or id stood for has ended; make a new one."},
 	locktable.KeyInUse:        {Code: CodeKeyInUse, Detail: "This key or id stands for another lock, mode or session already."},
 	locktable.NotHeld:         {Code: CodeNotHeld, Detail: "This key does not hold this lock."},
@@ -171,7 +176,9 @@ var outcomeErrors = map[locktable.Code]Error{
 	locktable.TooManyLocks:    {Code: CodeTooManyLocks, Detail: "The server keeps as many locks as it may."},
 	locktable.TooManyWaiters:  {Code: CodeTooManyWaiters, Detail: "As many wait for this lock as may."},
 	locktable.TooManySessions: {Code: CodeTooManySessions, Detail: "As many sessions are open as may be."},
-	locktable.TooManyKeys:     {Code: CodeTooManyKeys, Detail: "The session has as many holds and places as it may."},
+	locktable.TooManyKeys:     {Code: CodeTooManyKeys, Detail: "The session, or the server as a whole, has as many holds and places as it may."},
+	locktable.TooManyHolders:  {Code: CodeTooManyHolders, Detail: "As many hold this lock as may."},
+	locktable.TooMuchText:     {Code: CodeTooMuchText, Detail: "Names, owners and metadata of all locks and sessions take as much room as they may."},
 	locktable.RequestTooOld:   {Code: CodeRequestTooOld, Detail: "The outcome of a request with this number is no longer remembered."},
 	locktable.RequestMismatch: {Code: CodeRequestMismatch, Detail: "A request with this number came before and asked for something else."},
 }
@@ -186,10 +193,37 @@ func refusal(out *locktable.Outcome) error {
 		return &Error{Code: CodeInternal, Detail: "Something went wrong inside the server.", cause: errors.New("unexpected outcome")}
 	}
 	if out.Code == locktable.Held {
-		e.held = out
-		if out.Waited > 0 {
-			e.Detail = "Somebody else held the lock until the wait ran out."
-		}
+		e.held, e.Detail = out, heldDetail(out)
 	}
 	return &e
+}
+
+// heldDetail says why there was no grant. What it tells of the lock is how it stands now, which for a repeated request
+// need not be how it stood when the refusal was decided.
+func heldDetail(out *locktable.Outcome) string {
+	h, blocked := out.Holder, blockedFor(out)
+	switch {
+	case h == nil:
+		return "The lock is held."
+	case h.Holders == 0 && blocked > 0:
+		return "Nobody holds the lock, but its last holder let its time run out, and by the lock_delay nobody gets it for another " +
+			string(appendMillis(nil, blocked)) + " seconds."
+	case h.Holders == 0:
+		return "The lock was held when this was asked first; nobody holds it now."
+	case out.Slots > 0 && h.Holders >= int(out.Slots):
+		return "All permits of the lock are taken."
+	case out.Slots > 0:
+		return "There was no permit to be had when this was asked."
+	case out.Waited > 0:
+		return "Somebody else held the lock until the wait ran out."
+	}
+	return "Somebody else holds the lock."
+}
+
+// blockedFor is how long a lock that nobody holds is still blocked by a delay.
+func blockedFor(out *locktable.Outcome) time.Duration {
+	if out.Holder == nil || out.Holder.Holders > 0 {
+		return 0
+	}
+	return max(0, out.Holder.Deadline.Sub(out.Now))
 }

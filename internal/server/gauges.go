@@ -17,6 +17,8 @@ type gauges struct {
 	ready   *prometheus.Desc
 	full    *prometheus.Desc
 	applied *prometheus.Desc
+	pending *prometheus.Desc
+	stall   *prometheus.Desc
 }
 
 // tableGauges are the numbers of locktable.Stats.
@@ -42,6 +44,8 @@ func (m *Metrics) watch(b Backend) {
 		ready:   desc("ready", "1 if the server takes requests."),
 		full:    desc("disk_full", "1 if new locks are refused because the disk is nearly full."),
 		applied: desc("applied_index", "The last log entry that was applied."),
+		pending: desc("pending_commands", "Commands that wait for their log entry."),
+		stall:   desc("disk_stall_seconds", "How long the oldest unfinished write to disk has been running; 0 if none is."),
 	}
 	for i := range tableGauges {
 		g.table[i] = desc(tableGauges[i].name, tableGauges[i].help)
@@ -58,9 +62,9 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range g.table {
 		ch <- d
 	}
-	ch <- g.ready
-	ch <- g.full
-	ch <- g.applied
+	for _, d := range []*prometheus.Desc{g.ready, g.full, g.applied, g.pending, g.stall} {
+		ch <- d
+	}
 }
 
 // Collect is part of prometheus.Collector.
@@ -69,6 +73,8 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	send(ch, g.ready, truth(st.Ready))
 	send(ch, g.full, truth(st.DiskFull))
 	send(ch, g.applied, float64(st.AppliedIndex))
+	send(ch, g.pending, float64(st.Pending))
+	send(ch, g.stall, st.DiskStall.Seconds())
 	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
 	defer cancel()
 	var stats locktable.Stats

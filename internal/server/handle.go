@@ -58,7 +58,7 @@ func (s *Server) done(c *call, start time.Time) {
 	}
 	stats.observe(c.status, took)
 	if s.log.Enabled(c.ctx(), slog.LevelDebug) {
-		s.log.Debug("request", "method", knownMethod(c.r.Method), "route", pattern, "status", c.status, "took", took)
+		s.log.Debug("request", "method", knownMethod(c.r.Method), "route", pattern, "status", c.status, "took", took.Round(time.Microsecond).String())
 	}
 }
 
@@ -71,10 +71,11 @@ func knownMethod(m string) string {
 	return "other"
 }
 
-// writeError answers with err in the given style, unless nobody is there or the answer has begun.
+// writeError answers with err in the given style. If the client is gone or the answer has begun, it cuts the connection or
+// resets the stream instead: to return without an answer would be an empty 200.
 func (s *Server) writeError(c *call, st style, err error) {
 	if errors.Is(err, errGone) {
-		return
+		panic(http.ErrAbortHandler)
 	}
 	e := asError(err)
 	s.logError(c, e)

@@ -42,6 +42,7 @@ type spy struct {
 	full      *locktable.Code
 	acquires  []*command.Acquire
 	releases  []*command.Release
+	conn      atomic.Pointer[limitedConn] // of the newest acquire
 	abandoned atomic.Int64
 	panics    atomic.Bool
 }
@@ -93,6 +94,9 @@ func (s *spy) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcom
 	s.mu.Lock()
 	s.acquires = append(s.acquires, a)
 	s.mu.Unlock()
+	if conn, ok := ctx.Value(connKey{}).(*limitedConn); ok {
+		s.conn.Store(conn)
+	}
 	if out, err, ok := s.planned(); ok {
 		return out, err
 	}

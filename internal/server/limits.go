@@ -15,6 +15,8 @@ const (
 	writeTimeout = 30 * time.Second
 	// An answer after a wait, and each piece of a streamed one, gets this long.
 	deliverTimeout = 10 * time.Second
+	// So often the connection of a waiting client is looked at whom nobody reads from.
+	hangupCheck = 250 * time.Millisecond
 	// A silent HTTP/2 connection is pinged, a silent TCP connection is probed.
 	pingAfter   = 20 * time.Second
 	pingTimeout = 10 * time.Second
@@ -22,14 +24,15 @@ const (
 	defaultMaxConnections      = 20_000
 	defaultMaxConnectionsPerIP = 200
 
-	defaultTTL = 30 * time.Second
+	defaultTTL = 30 * time.Second // or the maximum of the settings, if that is less
 	minTTL     = time.Millisecond // shorter wishes are rounded up to it
 	// No duration that a client sends is longer; the settings are stricter still. 100 years fit an int64 of nanoseconds.
 	maxSeconds = 3_200_000_000
 
 	defaultListLimit = 100
 	maxListLimit     = 1000
-	// How many holders and waiters of one lock an answer shows, and how many holders per lock a listing shows. Counts are always whole.
+	// How many holders and waiters of one lock or keys of one session an answer shows, and how many holders per lock a
+	// listing shows. Counts are always whole.
 	maxShown       = 1000
 	maxShownListed = 10
 	// How many locks one step of a streamed listing reads under the table's protection.

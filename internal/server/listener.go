@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -54,7 +56,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			continue
 		}
 		l.stats.connections.Inc()
-		return &limitedConn{Conn: conn, listener: l, from: from}, nil
+		return &limitedConn{Conn: conn, listener: l, from: from, raw: rawConn(conn)}, nil
 	}
 }
 
@@ -136,12 +138,28 @@ func (l *limitedListener) refuse(conn net.Conn, text string) {
 	}()
 }
 
-// limitedConn leaves the count when it is closed, once.
+// limitedConn leaves the count when it is closed, once. While a request on it waits, it is watched (hangup.go).
 type limitedConn struct {
 	net.Conn
 	listener *limitedListener
 	from     netip.Prefix
 	once     sync.Once
+
+	raw     syscall.RawConn // nil: there is no descriptor
+	reading atomic.Bool     // somebody is inside Read
+	parked  atomic.Pointer[parked]
+}
+
+func rawConn(conn net.Conn) syscall.RawConn {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // Close closes the connection.

@@ -24,6 +24,8 @@ var refusals = []struct {
 	{answering(locktable.TooManyWaiters), 429, CodeTooManyWaiters},
 	{answering(locktable.TooManySessions), 429, CodeTooManySessions},
 	{answering(locktable.TooManyKeys), 429, CodeTooManyKeys},
+	{answering(locktable.TooManyHolders), 429, CodeTooManyHolders},
+	{answering(locktable.TooMuchText), 429, CodeTooMuchText},
 }
 
 func failing(err error) func(*spy) {

@@ -17,7 +17,13 @@ const (
 	seedReleased = "released"
 )
 
-func (s *Server) seedGet(c *call) error { return s.seedAcquire(c, defaultTTL) }
+func (s *Server) seedGet(c *call) error {
+	lifetime, err := s.defaultLifetime(c.ctx())
+	if err != nil {
+		return err
+	}
+	return s.seedAcquire(c, lifetime)
+}
 
 func (s *Server) seedGetLifetime(c *call) error {
 	lifetime, err := s.lifetime(c, c.params[1])

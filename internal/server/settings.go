@@ -52,6 +52,19 @@ func (s *Server) readSettings(ctx context.Context) (*command.Settings, error) {
 	return set, nil
 }
 
+// defaultLifetime is how long a hold or session lasts whose client did not say: 30 seconds, or the maximum if that is less.
+func (s *Server) defaultLifetime(ctx context.Context) (time.Duration, error) {
+	held := s.settings.Load()
+	set := held.settings
+	if time.Since(held.at) >= settingsFresh {
+		var err error
+		if set, err = s.readSettings(ctx); err != nil {
+			return 0, backendError(ctx, err)
+		}
+	}
+	return min(defaultTTL, time.Duration(set.GetMaxTtl())), nil
+}
+
 // checkName refuses names that the table would refuse.
 func (s *Server) checkName(ctx context.Context, name string) error {
 	return s.check(ctx, func(set *command.Settings) error {

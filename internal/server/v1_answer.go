@@ -155,6 +155,8 @@ func appendSession(b []byte, id string, info *locktable.SessionInfo, now locktab
 	b = appendSeconds(b, info.TTL)
 	b = append(b, `,"expires_in":`...)
 	b = appendMillis(b, info.Deadline.Sub(now))
+	b = append(b, `,"key_count":`...)
+	b = strconv.AppendInt(b, int64(info.NumKeys), 10)
 	b = append(b, `,"locks":[`...)
 	for i := range info.Keys {
 		if i > 0 {
@@ -213,7 +215,8 @@ func appendHeldBy(b []byte, out *locktable.Outcome, wall time.Time) []byte {
 	if h == nil {
 		return b
 	}
-	if h.Holders > 0 {
+	switch {
+	case h.Holders > 0:
 		b = append(b, `,"holder":{`...)
 		b = appendWho(b, h.Owner, h.Metadata)
 		b = append(b, `"mode":"`...)
@@ -225,9 +228,9 @@ func appendHeldBy(b []byte, out *locktable.Outcome, wall time.Time) []byte {
 		b = append(b, `,"expires_in":`...)
 		b = appendMillis(b, h.Deadline.Sub(out.Now))
 		b = append(b, '}')
-	} else {
+	case blockedFor(out) > 0:
 		b = append(b, `,"blocked_for":`...)
-		b = appendMillis(b, h.Deadline.Sub(out.Now))
+		b = appendMillis(b, blockedFor(out))
 	}
 	b = append(b, `,"holder_count":`...)
 	b = strconv.AppendInt(b, int64(h.Holders), 10)

@@ -22,9 +22,12 @@ func (s *Server) acquireLock(c *call) error {
 	if a.Request, err = requestNumber(c, a.GetSession()); err != nil {
 		return err
 	}
+	if a.GetRequest() != 0 && a.GetKey() == "" {
+		return errNumberWithoutKey
+	}
 	ownKey := a.GetKey() == ""
-	if ownKey {
-		a.Key = node.NewKey()
+	if err := s.complete(c, a); err != nil {
+		return err
 	}
 	if err := s.checkAcquire(c, a); err != nil {
 		return err
@@ -34,11 +37,28 @@ func (s *Server) acquireLock(c *call) error {
 		return err
 	}
 	if out.Code != locktable.Granted {
+		out.Slots = a.GetSlots() // a refusal does not say of itself that it is about permits
 		return refusal(&out)
 	}
 	c.buf = appendGrant(c.buf[:0], a, &out)
 	s.deliver(c, a, jsonType, c.buf)
 	return nil
+}
+
+// With a key of the server's making, the request could not be repeated: its repetition would name another key.
+var errNumberWithoutKey = failField("key", "With the header Idempotency-Key, the member key must be there: choose a key and send it again with each repetition.")
+
+// complete fills in the key and the lifetime that the client left to the server.
+func (s *Server) complete(c *call, a *command.Acquire) error {
+	if a.GetKey() == "" {
+		a.Key = node.NewKey()
+	}
+	if a.GetSession() != "" || a.GetTtl() != 0 {
+		return nil
+	}
+	ttl, err := s.defaultLifetime(c.ctx())
+	a.Ttl = int64(ttl)
+	return err
 }
 
 func (s *Server) checkAcquire(c *call, a *command.Acquire) error {

@@ -67,7 +67,7 @@ var ttlMembers = []member[ttlBody]{
 }
 
 // command returns the acquire that b asks for, except for the name. The rules that b itself can break are checked here,
-// so that the answer can name the member.
+// so that the answer can name the member. Without a session and a ttl, the ttl is 0.
 func (b *acquireBody) command() (*command.Acquire, error) {
 	switch {
 	case b.session != "" && b.ttl != 0:
@@ -76,8 +76,6 @@ func (b *acquireBody) command() (*command.Acquire, error) {
 		return nil, failField("key", "The member key must differ from the session's id.")
 	case b.slots > 0 && b.mode == locktable.Shared:
 		return nil, failField("slots", "The member slots does not go with the mode shared.")
-	case b.session == "" && b.ttl == 0:
-		b.ttl = defaultTTL
 	}
 	return &command.Acquire{
 		Key: b.key, Session: b.session, Ttl: int64(b.ttl), Wait: int64(b.wait), Mode: b.mode, Slots: b.slots,

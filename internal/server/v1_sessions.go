@@ -12,12 +12,18 @@ import (
 
 // openSession answers POST /v1/sessions.
 func (s *Server) openSession(c *call) error {
-	body := sessionBody{ttl: defaultTTL}
-	if err := readBody(c, &body, sessionMembers); err != nil {
+	var body sessionBody
+	err := readBody(c, &body, sessionMembers)
+	if err != nil {
 		return err
 	}
 	if _, err := requestNumber(c, ""); err != nil {
 		return err
+	}
+	if body.ttl == 0 {
+		if body.ttl, err = s.defaultLifetime(c.ctx()); err != nil {
+			return err
+		}
 	}
 	if body.id == "" {
 		body.id = node.NewKey()
@@ -122,7 +128,7 @@ func (s *Server) endSession(c *call) error {
 	return c.json(http.StatusOK)
 }
 
-// showSession answers GET /v1/sessions/{id}.
+// showSession answers GET /v1/sessions/{id}, with the first maxShown of its keys.
 func (s *Server) showSession(c *call) error {
 	_, id, err := sessionID(c)
 	if err != nil {
@@ -132,7 +138,7 @@ func (s *Server) showSession(c *call) error {
 	var now locktable.Time
 	var found bool
 	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
-		info, found = t.Session(id)
+		info, found = t.Session(id, maxShown)
 		now = at
 	})
 	if err != nil {

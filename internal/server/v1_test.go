@@ -2,9 +2,11 @@ package server
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
@@ -84,7 +86,7 @@ func TestV1Modes(t *testing.T) {
 	}
 	d.ok("POST", "/v1/locks/sem", `{"slots":2}`)
 	p := d.problem(409, CodeHeld, "POST", "/v1/locks/sem", `{"slots":2}`)
-	if p["holder_count"] != 2.0 {
+	if p["holder_count"] != 2.0 || p["detail"] != "All permits of the lock are taken." {
 		t.Errorf("held %v", p)
 	}
 	if l := d.ok("GET", "/v1/locks/sem", ""); l["slots"] != 2.0 || l["holder_count"] != 2.0 {
@@ -99,6 +101,9 @@ func TestV1LockDelay(t *testing.T) {
 	p := d.problem(409, CodeHeld, "POST", "/v1/locks/a", "")
 	if b, _ := p["blocked_for"].(float64); b <= 50 || p["holder"] != nil {
 		t.Errorf("held %v", p)
+	}
+	if detail, _ := p["detail"].(string); !regexp.MustCompile(`^Nobody holds the lock, .* another 5\d(\.\d+)? seconds\.$`).MatchString(detail) {
+		t.Errorf("blocked by a delay, and told %q", detail)
 	}
 	if l := d.ok("GET", "/v1/locks/a", ""); l["held"] != false || l["blocked_for"] == nil {
 		t.Errorf("lock %v", l)
@@ -144,7 +149,7 @@ func TestV1WaitRunsOut(t *testing.T) {
 	d.ok("POST", "/v1/locks/q", `{"owner":"first"}`)
 	p := d.problem(409, CodeHeld, "POST", "/v1/locks/q", `{"wait":0.05}`)
 	h, _ := p["holder"].(map[string]any)
-	if waited, _ := p["waited"].(float64); waited < 0.05 || h["owner"] != "first" {
+	if waited, _ := p["waited"].(float64); waited < 0.05 || h["owner"] != "first" || p["detail"] != "Somebody else held the lock until the wait ran out." {
 		t.Errorf("held %v", p)
 	}
 }
@@ -204,25 +209,25 @@ func TestV1Sessions(t *testing.T) {
 	}
 	d.ok("POST", "/v1/sessions", `{"ttl":20,"owner":"worker","id":"`+key(9)+`"}`)
 	in := `"session":"` + key(9) + `"`
-	one := d.ok("POST", "/v1/locks/a", `{`+in+`}`, "Idempotency-Key", "1")
-	again := d.ok("POST", "/v1/locks/a", `{`+in+`,"key":"`+one["key"].(string)+`"}`, "Idempotency-Key", "1")
+	one := d.ok("POST", "/v1/locks/a", `{`+in+`,"key":"`+key(1)+`"}`, "Idempotency-Key", "1")
+	again := d.ok("POST", "/v1/locks/a", `{`+in+`,"key":"`+key(1)+`"}`, "Idempotency-Key", "1")
 	if one["token"] != again["token"] || one["ttl"] != 20.0 {
 		t.Errorf("%v and %v", one, again)
 	}
-	reentrant := d.ok("POST", "/v1/locks/a", `{`+in+`}`, "Idempotency-Key", "2")
+	reentrant := d.ok("POST", "/v1/locks/a", `{`+in+`,"key":"`+key(2)+`"}`, "Idempotency-Key", "2")
 	if reentrant["token"] != one["token"] || reentrant["key"] == one["key"] {
 		t.Errorf("re-entrant %v", reentrant)
 	}
 	d.ok("POST", "/v1/locks/b", `{`+in+`,"mode":"shared"}`)
-	d.problem(422, CodeRequestMismatch, "POST", "/v1/locks/c", `{`+in+`}`, "Idempotency-Key", "1")
+	d.problem(422, CodeRequestMismatch, "POST", "/v1/locks/c", `{`+in+`,"key":"`+key(3)+`"}`, "Idempotency-Key", "1")
 	d.ok("POST", "/v1/sessions/"+key(9)+"/renew", `{"ttl":40}`, "Idempotency-Key", "3")
 	d.ok("POST", "/v1/sessions/"+key(9)+"/renew", ``)
 	d.ok("POST", "/v1/locks/a/renew", `{"key":"`+one["key"].(string)+`",`+in+`}`, "Idempotency-Key", "4")
 	show := d.ok("GET", "/v1/sessions/"+key(9), "")
-	if locks, _ := show["locks"].([]any); len(locks) != 3 || show["owner"] != "worker" || show["ttl"] != 40.0 {
+	if locks, _ := show["locks"].([]any); len(locks) != 3 || show["key_count"] != 3.0 || show["owner"] != "worker" || show["ttl"] != 40.0 {
 		t.Errorf("session %v", show)
 	}
-	d.problem(404, CodeNotHeld, "DELETE", "/v1/locks/b", "", "Lock-Key", key(1))
+	d.problem(404, CodeNotHeld, "DELETE", "/v1/locks/b", "", "Lock-Key", key(4))
 	d.want(200, `{"released":3}`, "DELETE", "/v1/sessions/"+key(9), "")
 	d.problem(404, CodeNoSession, "DELETE", "/v1/sessions/"+key(9), "")
 	d.problem(404, CodeNoSession, "GET", "/v1/sessions/"+key(9), "")
@@ -230,6 +235,51 @@ func TestV1Sessions(t *testing.T) {
 	d.problem(404, CodeNoSession, "POST", "/v1/sessions/"+key(9)+"/renew", "")
 	d.problem(404, CodeNoSession, "POST", "/v1/locks/a", `{`+in+`}`)
 	d.problem(409, CodeKeySpent, "POST", "/v1/sessions", `{"id":"`+key(9)+`"}`)
+}
+
+// TestV1HeldIsToldAsItIs repeats a numbered try that was refused, after the lock fell free.
+func TestV1HeldIsToldAsItIs(t *testing.T) {
+	d := openDoor(t)
+	d.ok("POST", "/v1/sessions", `{"id":"`+key(9)+`"}`)
+	d.ok("POST", "/v1/locks/a", `{"key":"`+key(1)+`"}`)
+	try := func() map[string]any {
+		return d.problem(409, CodeHeld, "POST", "/v1/locks/a", `{"session":"`+key(9)+`","key":"`+key(2)+`"}`, "Idempotency-Key", "1")
+	}
+	if p := try(); p["detail"] != "Somebody else holds the lock." {
+		t.Errorf("held %v", p)
+	}
+	d.ok("DELETE", "/v1/locks/a", "", "Lock-Key", key(1))
+	p := try()
+	if detail, _ := p["detail"].(string); !strings.Contains(detail, "nobody holds it now") || p["blocked_for"] != nil || p["holder_count"] != 0.0 {
+		t.Errorf("free by now, and told %v", p)
+	}
+}
+
+// TestV1NumberedAcquireNeedsAKey: with a key of the server's making it could not be repeated.
+func TestV1NumberedAcquireNeedsAKey(t *testing.T) {
+	d := openDoor(t)
+	d.ok("POST", "/v1/sessions", `{"id":"`+key(9)+`"}`)
+	p := d.problem(400, CodeInvalidField, "POST", "/v1/locks/a", `{"session":"`+key(9)+`"}`, "Idempotency-Key", "1")
+	if p["field"] != "key" || d.backend.asked() != 0 {
+		t.Errorf("%v, %d acquires reached the table", p, d.backend.asked())
+	}
+	d.ok("POST", "/v1/locks/a", `{"session":"`+key(9)+`","key":"`+key(1)+`"}`, "Idempotency-Key", "1")
+}
+
+// TestV1LargeSession: an answer has its bounds, and the count is whole.
+func TestV1LargeSession(t *testing.T) {
+	d := openDoor(t)
+	d.ok("POST", "/v1/sessions", `{"id":"`+key(0)+`"}`)
+	for i := 1; i <= maxShown+2; i++ {
+		a := &command.Acquire{Name: "a", Key: key(i), Session: key(0)}
+		if out, err := d.backend.Acquire(t.Context(), a); err != nil || out.Code != locktable.Granted {
+			t.Fatal(out.Code, err)
+		}
+	}
+	show := d.ok("GET", "/v1/sessions/"+key(0), "")
+	if locks, _ := show["locks"].([]any); len(locks) != maxShown || show["key_count"] != float64(maxShown+2) {
+		t.Errorf("%d locks, key_count %v", len(locks), show["key_count"])
+	}
 }
 
 func TestV1Holds(t *testing.T) {

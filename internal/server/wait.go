@@ -14,20 +14,24 @@ import (
 // error is one that can be returned from a handler. ownKey says that the client does not know the key yet, so that
 // nothing may be left behind under it when it is not told.
 func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
+	ctx := c.ctx()
+	var wait *parked
 	if a.GetWait() != 0 {
+		ctx, wait = park(c.r)
+		defer wait.leave()
 		// The WriteTimeout counts from the request, and HTTP/2 would reset the stream at it. The ReadTimeout is no danger:
 		// it ends with the body.
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 		defer s.deadline(c)
 	}
-	out, err := s.backend.Acquire(c.ctx(), a)
+	out, err := s.backend.Acquire(ctx, a)
 	if err != nil {
 		if ownKey && mayHaveStayed(err) {
 			s.backend.Abandon(a.GetKey(), a.GetAttachment())
 		}
-		return out, backendError(c.ctx(), err)
+		return out, backendError(ctx, err)
 	}
-	if c.ctx().Err() != nil {
+	if ctx.Err() != nil || out.Code == locktable.Granted && wait.gone() {
 		// The client is gone. Its place, if it has one, was given up by the backend.
 		if out.Code == locktable.Granted {
 			s.backend.Abandon(a.GetKey(), a.GetAttachment())

@@ -9,7 +9,7 @@ func (s *Store) verify(meta *metaFile) error {
 	if err != nil {
 		return err
 	}
-	log := &logCheck{dir: s.dir.log(), meta: meta, clean: clean, logger: s.o.Logger}
+	log := &logCheck{dir: s.dir.log(), meta: meta, clean: clean, logger: s.o.Logger, g: s.g}
 	if err := log.run(); err != nil {
 		return err
 	}
@@ -65,5 +65,8 @@ func (s *Store) dropStale() error {
 		return err
 	}
 	s.o.Logger.Warn("emptied the log, which ends before the newest snapshot", "first_index", first, "last_index", last)
-	return s.log.DeleteRange(first, last)
+	if err := s.log.in.DeleteRange(first, last); err != nil { // step by step, so that only a single one may take too long
+		return s.g.fail("empty the log", err)
+	}
+	return s.g.err()
 }

@@ -9,6 +9,9 @@ var (
 	// ErrLocked says that another process has the data directory open.
 	ErrLocked = errors.New("data directory is in use by another process")
 
+	// ErrNewer says that the data directory was written by a newer version of this program.
+	ErrNewer = errors.New("the data directory was written by a newer version")
+
 	// ErrHung says that a write or sync did not return within Options.HangTimeout.
 	ErrHung = errors.New("disk does not answer")
 

@@ -27,7 +27,7 @@ func createFile(path string) (*os.File, error) {
 }
 
 // makeDir makes a directory of mode 0700 if there is none at path, and its entry durable.
-func makeDir(path string) error {
+func makeDir(g *guard, path string) error {
 	if err := os.Mkdir(path, dirMode); errors.Is(err, os.ErrExist) {
 		return nil
 	} else if err != nil {
@@ -36,20 +36,20 @@ func makeDir(path string) error {
 	if err := os.Chmod(path, dirMode); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(g, filepath.Dir(path))
 }
 
 // syncDir makes the entries of a directory durable.
-func syncDir(path string) error {
+func syncDir(g *guard, path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(g.step("sync "+path, d.Sync), d.Close())
 }
 
 // writeFileAtomic puts a file with data at path; after a crash there is the old file, or none, or the whole new one.
-func writeFileAtomic(path string, data []byte) error {
+func writeFileAtomic(g *guard, path string, data []byte) error {
 	tmp := path + tmpSuffix
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
@@ -58,24 +58,27 @@ func writeFileAtomic(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	err = g.step("write "+path, func() error {
+		_, err := f.Write(data)
+		return errors.Join(err, f.Sync())
+	})
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(g, filepath.Dir(path))
 }
 
 // removeDurably removes the file at path, if there is one, so that it stays away.
-func removeDurably(path string) error {
+func removeDurably(g *guard, path string) error {
 	if err := os.Remove(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(g, filepath.Dir(path))
 }
 
 // fdatasync flushes the data of f, and of its metadata what is needed to find the data again.

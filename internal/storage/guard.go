@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -32,7 +33,7 @@ func newGuard(o Options) *guard {
 	return &guard{fatal: o.Fatal, logger: o.Logger}
 }
 
-// newQuietGuard returns a guard for the time of Open, which returns its errors itself; see arm.
+// newQuietGuard returns a guard for the time of Open, which returns its errors itself; see start and arm.
 func newQuietGuard() *guard {
 	return &guard{fatal: func(error) {}, logger: slog.New(slog.DiscardHandler)}
 }
@@ -49,8 +50,15 @@ func (g *guard) err() error {
 }
 
 // fail latches err as a *FailedError, unless something failed before, and returns what is latched.
-func (g *guard) fail(op string, err error) error {
-	return g.latch(&FailedError{Op: op, Err: err})
+func (g *guard) fail(op string, err error) error { return g.latch(failed(op, err)) }
+
+// failed makes err a *FailedError, if it is none yet: the innermost op says best what failed.
+func failed(op string, err error) error {
+	var f *FailedError
+	if errors.As(err, &f) {
+		return err
+	}
+	return &FailedError{Op: op, Err: err}
 }
 
 // latch calls Fatal with err if it is the first failure, and returns the first failure.
@@ -58,7 +66,7 @@ func (g *guard) latch(err error) error {
 	if !g.failed.CompareAndSwap(nil, &failure{err}) {
 		return g.err()
 	}
-	g.logger.Error("storage failed", "err", err)
+	g.logger.Error("storage failed", "error", err)
 	g.fatal(err)
 	return err
 }
@@ -68,17 +76,34 @@ func (g *guard) begin(op string) (int, error) {
 	if err := g.err(); err != nil {
 		return 0, err
 	}
+	return g.takeOff(op), nil
+}
+
+// takeOff notes that op starts, and returns its number for land.
+func (g *guard) takeOff(op string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
 	for i := range g.flights {
 		if g.flights[i].start.IsZero() {
 			g.flights[i] = flight{op, now}
-			return i, nil
+			return i
 		}
 	}
 	g.flights = append(g.flights, flight{op, now})
-	return len(g.flights) - 1, nil
+	return len(g.flights) - 1
+}
+
+// step does one write or sync, which the watchdog sees. Its failure comes back as a *FailedError and is not latched: the
+// caller knows whether the Store can live with it. A nil guard sees nothing.
+func (g *guard) step(op string, do func() error) error {
+	if g != nil {
+		defer g.land(g.takeOff(op))
+	}
+	if err := do(); err != nil {
+		return failed(op, err)
+	}
+	return nil
 }
 
 // end notes that flight n came back with err. The result is not nil when it or anything before it failed: what returns
@@ -122,10 +147,18 @@ func (g *guard) watch(timeout time.Duration, stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-t.C:
-			if op, age := g.oldest(); age > timeout {
-				_ = g.fail(op, fmt.Errorf("%w for %v", ErrHung, age.Round(time.Millisecond)))
+			if g.hung(timeout) != nil {
 				return
 			}
 		}
 	}
+}
+
+// hung fails the guard, and returns what is latched, when a flight takes longer than timeout; otherwise it returns nil.
+func (g *guard) hung(timeout time.Duration) error {
+	op, age := g.oldest()
+	if age <= timeout {
+		return nil
+	}
+	return g.fail(op, fmt.Errorf("%w for %v", ErrHung, age.Round(time.Millisecond)))
 }

@@ -268,3 +268,13 @@ func TestNoMarkerAfterFailure(t *testing.T) {
 	}
 	mustOpen(t, options(t, o.Dir))
 }
+
+// The log calls an error "error" and says where a line comes from as "component", as all other rooms do.
+func TestLogAttributes(t *testing.T) {
+	var book logBook
+	g := newGuard(Options{Logger: book.logger(), Fatal: func(error) {}})
+	_ = g.fail("append", unix.EIO)
+	book.want(t, `error="storage failed: append: input/output error"`)
+	hclogTo(book.logger(), "log").Warn("x")
+	book.want(t, "component=log")
+}

@@ -21,9 +21,9 @@ func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	}
 }
 
-// hclogTo returns an hclog.Logger whose messages go to l with the attribute part. Information becomes debug.
-func hclogTo(l *slog.Logger, part string) hclog.Logger {
+// hclogTo returns an hclog.Logger whose messages go to l with the attribute component. Information becomes debug.
+func hclogTo(l *slog.Logger, component string) hclog.Logger {
 	h := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off})
-	h.RegisterSink(slogSink{l.With("part", part)})
+	h.RegisterSink(slogSink{l.With("component", component)})
 	return h
 }

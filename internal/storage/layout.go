@@ -31,7 +31,7 @@ func (l layout) snapshots() string { return l.path("snapshots") }
 var ours = []string{"LOCK", "format.tmp", "log", "reserve", "snapshots"}
 
 // create makes the directory if it is missing.
-func (l layout) create() error {
+func (l layout) create(g *guard) error {
 	if ok, err := exists(string(l)); ok || err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (l layout) create() error {
 	if err := os.Chmod(string(l), dirMode); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(string(l)))
+	return syncDir(g, filepath.Dir(string(l)))
 }
 
 // fresh says that the directory has no data yet: it is empty, or its first start did not get far enough to write the format
@@ -103,25 +103,29 @@ func (l layout) noFormat() error {
 }
 
 // initialize fills a fresh directory. The format file comes last: without it, the next start begins anew.
-func (l layout) initialize() (identity, error) {
-	id := newIdentity()
+func (l layout) initialize(g *guard, name string) (identity, error) {
+	id := newIdentity(name)
 	for _, dir := range []string{l.log(), l.reserve(), l.snapshots()} {
-		if err := makeDir(dir); err != nil {
+		if err := makeDir(g, dir); err != nil {
 			return id, err
 		}
 	}
-	if err := createMeta(l.meta(), id.node); err != nil {
+	if err := createMeta(g, l.meta(), id.node); err != nil {
 		return id, err
 	}
-	if err := syncDir(l.log()); err != nil {
+	if err := syncDir(g, l.log()); err != nil {
 		return id, err
 	}
-	return id, writeFileAtomic(l.format(), id.encode())
+	return id, writeFileAtomic(g, l.format(), id.encode())
 }
 
-// complete checks that nothing is missing from a directory that has a format file.
-func (l layout) complete() error {
-	if err := makeDir(l.reserve()); err != nil {
+// complete checks that nothing is missing from a directory that has a format file, and removes what an unfinished change
+// of that file has left.
+func (l layout) complete(g *guard) error {
+	if err := os.RemoveAll(l.format() + tmpSuffix); err != nil {
+		return err
+	}
+	if err := makeDir(g, l.reserve()); err != nil {
 		return err
 	}
 	for _, path := range []string{l.log(), l.snapshots(), l.meta()} {

@@ -16,9 +16,9 @@ type marker struct {
 	snapshot uint64 // index of the newest snapshot; 0 for none
 }
 
-func writeMarker(path string, m marker) error {
+func writeMarker(g *guard, path string, m marker) error {
 	s := fmt.Sprintf("last %d\nsnapshot %d\n", m.last, m.snapshot)
-	return writeFileAtomic(path, fmt.Appendf(nil, "%scheck %08x\n", s, crc32.Checksum([]byte(s), castagnoli)))
+	return writeFileAtomic(g, path, fmt.Appendf(nil, "%scheck %08x\n", s, crc32.Checksum([]byte(s), castagnoli)))
 }
 
 // readMarker reads the marker at path. There is none after a crash, and a damaged one counts as none; ok says which.

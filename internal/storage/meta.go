@@ -50,13 +50,13 @@ const (
 )
 
 // createMeta makes the file at path. It is durable when createMeta returns, and not there after a crash before that.
-func createMeta(path, nodeID string) error {
+func createMeta(g *guard, path, nodeID string) error {
 	tmp := path + tmpSuffix
-	f, err := prepare(tmp, 2*metaSlot)
+	f, err := prepare(g, tmp, 2*metaSlot)
 	if err != nil {
 		return err
 	}
-	m := &metaFile{path: path, f: f, state: metaState{NodeID: nodeID}}
+	m := &metaFile{path: path, g: g, f: f, state: metaState{NodeID: nodeID}}
 	if err := errors.Join(m.write(m.state), f.Close()); err != nil {
 		return err
 	}
@@ -150,10 +150,13 @@ func (m *metaFile) write(s metaState) error {
 	binary.LittleEndian.PutUint32(buf[20:], slotSum(buf[:20], body))
 	buf = append(buf, body...)
 	for _, off := range []int64{0, metaSlot} {
-		if _, err := m.f.WriteAt(buf, off); err != nil {
-			return err
-		}
-		if err := fdatasync(m.f); err != nil {
+		err := m.g.step("write "+m.path, func() error {
+			if _, err := m.f.WriteAt(buf, off); err != nil {
+				return err
+			}
+			return fdatasync(m.f)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -161,10 +164,9 @@ func (m *metaFile) write(s metaState) error {
 	return nil
 }
 
-// change applies f to a copy of the state and writes it.
+// change applies f to a copy of the state and writes it. A failure is one of the Store.
 func (m *metaFile) change(op string, f func(*metaState)) error {
-	n, err := m.g.begin(op)
-	if err != nil {
+	if err := m.g.err(); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -172,7 +174,10 @@ func (m *metaFile) change(op string, f func(*metaState)) error {
 	s := m.state
 	s.Stable = maps.Clone(s.Stable)
 	f(&s)
-	return m.g.end(n, m.write(s))
+	if err := m.write(s); err != nil {
+		return m.g.fail(op, err)
+	}
+	return m.g.err()
 }
 
 // Load returns the list of segments.

@@ -19,6 +19,10 @@ const (
 	minFreePerDisk    = 4  // MinFree is at most this fraction of the file system
 	allocateStep      = 1 << 20
 	retainedSnapshots = 2
+	maxName           = 63 // characters of a node's name, as in a host's
+
+	startPatience    = 2 * time.Second  // a start that takes longer says what it is doing
+	startReportEvery = 10 * time.Second // and again after so long
 
 	spaceInterval    = 250 * time.Millisecond
 	spaceEveryWrites = 64 // look at the free space again after so many writes, too
@@ -28,6 +32,11 @@ const (
 type Options struct {
 	// Dir is the data directory; it is created when missing. Not used by OpenVolatile.
 	Dir string
+
+	// Name is the node's name, 1 to 63 characters of [A-Za-z0-9-_]. It is kept in the directory when that is made; later,
+	// Open refuses another one. Default: the kept one, or for a new directory the host's name with a dash for each other
+	// character, or "node".
+	Name string
 
 	// Logger receives what an operator should know. Default: discard.
 	Logger *slog.Logger

@@ -71,14 +71,14 @@ func (p *pool) missing() int {
 	return p.want - len(p.ready)
 }
 
-// refill prepares one segment.
-func (p *pool) refill() error {
+// refill prepares one segment, watched by g.
+func (p *pool) refill(g *guard) error {
 	p.mu.Lock()
 	p.seq++
 	path := filepath.Join(p.dir, fmt.Sprintf("spare-%d", p.seq))
 	p.mu.Unlock()
 
-	f, err := prepare(path+tmpSuffix, roomFor(p.size))
+	f, err := prepare(g, path+tmpSuffix, roomFor(p.size))
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (p *pool) refill() error {
 	if err := os.Rename(path+tmpSuffix, path); err != nil {
 		return err
 	}
-	if err := syncDir(p.dir); err != nil {
+	if err := syncDir(g, p.dir); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -98,21 +98,21 @@ func (p *pool) refill() error {
 }
 
 // take puts a segment of size bytes at path and opens it: a prepared one, or, when there is none, a new one.
-func (p *pool) take(path string, size int64) (*os.File, error) {
+func (p *pool) take(g *guard, path string, size int64) (*os.File, error) {
 	if size == p.size {
 		if spare := p.pop(); spare != "" {
-			return p.place(spare, path)
+			return p.place(g, spare, path)
 		}
 	}
 	tmp := filepath.Join(p.dir, filepath.Base(path)+tmpSuffix)
-	f, err := prepare(tmp, roomFor(size))
+	f, err := prepare(g, tmp, roomFor(size))
 	if err != nil {
 		return nil, fmt.Errorf("make a log segment of %d bytes in %s: %w", roomFor(size), filepath.Dir(path), err)
 	}
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	return p.place(tmp, path)
+	return p.place(g, tmp, path)
 }
 
 // pop returns the path of a prepared segment and forgets it; "" when there is none.
@@ -128,7 +128,7 @@ func (p *pool) pop() string {
 }
 
 // place moves the prepared segment to path, which must be free, and opens it.
-func (p *pool) place(spare, path string) (*os.File, error) {
+func (p *pool) place(g *guard, spare, path string) (*os.File, error) {
 	if taken, err := exists(path); err != nil {
 		return nil, err
 	} else if taken {
@@ -137,7 +137,7 @@ func (p *pool) place(spare, path string) (*os.File, error) {
 	if err := os.Rename(spare, path); err != nil {
 		return nil, err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := syncDir(g, filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	return os.OpenFile(path, os.O_RDWR, fileMode)
@@ -145,7 +145,7 @@ func (p *pool) place(spare, path string) (*os.File, error) {
 
 // prepare makes a file of size zero bytes with all its blocks allocated, durable but for its directory entry. If that
 // fails, nothing is left behind.
-func prepare(path string, size int64) (*os.File, error) {
+func prepare(g *guard, path string, size int64) (*os.File, error) {
 	if err := os.RemoveAll(path); err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func prepare(path string, size int64) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := allocate(f, 0, size); err != nil {
+	if err := allocate(g, f, 0, size); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	return f, nil
@@ -162,21 +162,31 @@ func prepare(path string, size int64) (*os.File, error) {
 // allocate fills f with zeros from offset from to offset to, durably. Written zeros, not only reserved blocks: the first write to
 // reserved blocks has to change the file system's metadata, which makes each sync of an append dearer. In small steps, so that
 // an append that is synced meanwhile does not have to wait for all of it.
-func allocate(f *os.File, from, to int64) error {
-	if err := unix.Fallocate(int(f.Fd()), 0, from, to-from); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+func allocate(g *guard, f *os.File, from, to int64) error {
+	op := "make room in " + f.Name()
+	err := g.step(op, func() error {
+		if err := unix.Fallocate(int(f.Fd()), 0, from, to-from); !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+		return nil
+	})
+	for off := from; off < to && err == nil; off += allocateStep {
+		err = g.step(op, func() error { return writeZeros(f, off, min(to, off+allocateStep)) })
+	}
+	if err != nil {
 		return err
 	}
+	return g.step(op, f.Sync)
+}
+
+// writeZeros fills f with zeros from offset from to offset to.
+func writeZeros(f *os.File, from, to int64) error {
 	for off := from; off < to; off += int64(len(zeros)) {
 		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-off)], off); err != nil {
 			return err
 		}
-		if (off-from)%allocateStep == 0 {
-			if err := fdatasync(f); err != nil {
-				return err
-			}
-		}
 	}
-	return f.Sync()
+	return fdatasync(f)
 }
 
 // allZero says whether the file at path can be read and holds nothing but zeros.

@@ -59,7 +59,7 @@ func (s *snapshotStore) verify(first, last uint64) (newest, seen uint64, err err
 		if replaceable := n.index <= newest || first > 0 && first <= newest+1 && n.index <= last; !replaceable {
 			return 0, 0, corrupt(path, "%v, and the log does not hold what was in it", err)
 		}
-		s.logger.Warn("removed a damaged snapshot; the log still holds what was in it", "path", path, "err", err)
+		s.logger.Warn("removed a damaged snapshot; the log still holds what was in it", "path", path, "error", err)
 		if err := os.RemoveAll(path); err != nil {
 			return 0, 0, err
 		}
@@ -111,7 +111,7 @@ func (s *snapshotStore) check(n snapshotName) error {
 	if sealed, err := exists(filepath.Join(s.dir, n.name, sealFile)); sealed || err != nil {
 		return err
 	}
-	if err := sealSnapshot(s.dir, n.name); !noSpace(err) {
+	if err := sealSnapshot(s.g, s.dir, n.name); !noSpace(err) {
 		return err
 	}
 	return nil
@@ -140,17 +140,17 @@ func readSnapshotMeta(dir, name string) (snapshotMeta, error) {
 func sealOf(meta []byte) string { return fmt.Sprintf("%08x\n", crc32.Checksum(meta, castagnoli)) }
 
 // sealSnapshot writes the checksum of a finished snapshot's metadata.
-func sealSnapshot(dir, name string) error {
+func sealSnapshot(g *guard, dir, name string) error {
 	raw, err := os.ReadFile(filepath.Join(dir, name, metaJSON))
 	if err != nil {
 		return err
 	}
-	return writeFileAtomic(filepath.Join(dir, name, sealFile), []byte(sealOf(raw)))
+	return writeFileAtomic(g, filepath.Join(dir, name, sealFile), []byte(sealOf(raw)))
 }
 
 // secureSnapshot makes a snapshot that was just begun private, and its directory entries durable, which
 // raft.FileSnapshotStore does only for the snapshot's own entry.
-func secureSnapshot(dir string) error {
+func secureSnapshot(g *guard, dir string) error {
 	if err := os.Chmod(dir, dirMode); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func secureSnapshot(dir string) error {
 			return err
 		}
 	}
-	return syncDir(dir)
+	return syncDir(g, dir)
 }
 
 // sumFile returns the size and CRC-64 (ECMA) of the file at path.

@@ -73,7 +73,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		return nil, s.end(n, err)
 	}
 	sink := &snapshotSink{in: in, store: s, tmp: filepath.Join(s.dir, in.ID()+tmpSuffix)}
-	if err := secureSnapshot(sink.tmp); err != nil {
+	if err := secureSnapshot(s.g, sink.tmp); err != nil {
 		sink.remove()
 		return nil, s.end(n, err)
 	}
@@ -92,7 +92,7 @@ func (s *snapshotStore) finished(tmp string) {
 func (s *snapshotStore) end(n int, err error) error {
 	if noSpace(err) {
 		s.g.land(n)
-		s.logger.Warn("there is no space for a snapshot", "err", err)
+		s.logger.Warn("there is no space for a snapshot", "error", err)
 		return err
 	}
 	return s.g.end(n, err)
@@ -156,7 +156,7 @@ func (s *snapshotSink) Close() error {
 		s.remove()
 		return s.store.end(n, err)
 	}
-	err = sealSnapshot(s.store.dir, s.ID())
+	err = sealSnapshot(s.store.g, s.store.dir, s.ID())
 	if noSpace(err) {
 		err = nil // the next start seals it
 	}
@@ -183,6 +183,6 @@ func (s *snapshotSink) remove() {
 	_ = os.Truncate(filepath.Join(s.tmp, stateFile), 0)
 	_ = s.in.Cancel()
 	if err := os.RemoveAll(s.tmp); err != nil {
-		s.store.logger.Warn("can't remove an unfinished snapshot", "err", err)
+		s.store.logger.Warn("can't remove an unfinished snapshot", "error", err)
 	}
 }

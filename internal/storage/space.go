@@ -45,7 +45,7 @@ func (s *space) run(stop <-chan struct{}) {
 	t := time.NewTicker(spaceInterval)
 	defer t.Stop()
 	for {
-		s.look()
+		_ = s.look(nil) // it has said so itself
 		select {
 		case <-stop:
 			return
@@ -66,25 +66,26 @@ func (s *space) wrote() {
 	}
 }
 
-// look brings full and the pool up to date with the free space.
-func (s *space) look() {
+// look brings full and the pool up to date with the free space. The error is that of preparing a segment; g watches over it.
+func (s *space) look(g *guard) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	free, ok := s.free()
 	if !ok {
-		return
+		return nil
 	}
 	for s.pool.missing() > 0 && s.mayRefill(free) {
-		if err := s.pool.refill(); err != nil {
-			s.logger.Warn("can't prepare a log segment", "err", err)
+		if err := s.pool.refill(g); err != nil {
+			s.logger.Warn("can't prepare a log segment", "error", err)
 			s.setFull(true, free)
-			return
+			return err
 		}
 		if free, ok = s.free(); !ok {
-			return
+			return nil
 		}
 	}
 	s.decide(free)
+	return nil
 }
 
 // mayRefill says whether there is room for one more prepared segment. On a disk that is full, what comes free is left alone
@@ -125,7 +126,7 @@ func (s *space) setFull(full bool, free int64) {
 func (s *space) free() (free int64, ok bool) {
 	_, free, err := statfs(s.dir)
 	if err != nil && !s.failed {
-		s.logger.Warn("can't tell the free space", "dir", s.dir, "err", err)
+		s.logger.Warn("can't tell the free space", "dir", s.dir, "error", err)
 	}
 	s.failed = err != nil
 	return free, err == nil

@@ -13,9 +13,11 @@ import (
 // A Store is an open data directory, or its volatile stand-in. All methods are safe for concurrent use.
 type Store struct {
 	o   Options
-	id  identity
 	dir layout // empty for a volatile store
 	g   *guard
+
+	mu sync.Mutex // guards id
+	id identity
 
 	log    *logStore
 	stable *stableStore
@@ -47,10 +49,19 @@ func (s *Store) Stable() raft.StableStore { return s.stable }
 func (s *Store) Snapshots() raft.SnapshotStore { return s.snaps }
 
 // ClusterID returns the 32 hexadecimal digits that all members of a cluster share.
-func (s *Store) ClusterID() string { return s.id.cluster }
+func (s *Store) ClusterID() string { return s.identity().cluster }
 
 // NodeID returns the 32 hexadecimal digits of this data directory. A directory that is lost takes its node id with it.
-func (s *Store) NodeID() string { return s.id.node }
+func (s *Store) NodeID() string { return s.identity().node }
+
+// Name returns the name of the node, of characters [A-Za-z0-9-_], as it was given when the directory was made.
+func (s *Store) Name() string { return s.identity().name }
+
+func (s *Store) identity() identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
 
 // Full says that little free space is left on the disk, so that what needs more of it should be refused. Writes that free
 // or renew still have the reserve to live on.
@@ -85,7 +96,7 @@ func (s *Store) shutDown() error {
 	last, err := s.log.LastIndex()
 	err = errors.Join(err, s.wal.Close())
 	if err == nil && s.g.err() == nil {
-		err = writeMarker(s.dir.marker(), marker{last: last, snapshot: newestSnapshot(s.snaps)})
+		err = writeMarker(s.g, s.dir.marker(), marker{last: last, snapshot: newestSnapshot(s.snaps)})
 	}
 	return errors.Join(err, s.lock.Close())
 }

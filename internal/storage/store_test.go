@@ -266,6 +266,8 @@ func TestFormatFile(t *testing.T) {
 	edit(t, format(dir), func([]byte) []byte { return []byte("doubledutch-data 7\nsomething else") })
 	if _, err := Open(options(t, dir)); err == nil || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("newer format: %v", err)
+	} else if !errors.Is(err, ErrNewer) {
+		t.Errorf("not known for newer: %v", err)
 	}
 
 	dir = copyDir(t, string(s.dir))
@@ -285,7 +287,7 @@ func TestFormatFile(t *testing.T) {
 	// A format file of another directory does not go with this meta file.
 	other := mustOpen(t, options(t, t.TempDir()))
 	dir = copyDir(t, string(s.dir))
-	edit(t, format(dir), func([]byte) []byte { return newIdentity().encode() })
+	edit(t, format(dir), func([]byte) []byte { return newIdentity("other").encode() })
 	if c := refused(t, dir); !strings.Contains(c.What, "belongs") {
 		t.Errorf("foreign format file: %v", c)
 	}
@@ -295,7 +297,7 @@ func TestFormatFile(t *testing.T) {
 // A first start that a crash has interrupted is done again.
 func TestUnfinishedFirstStart(t *testing.T) {
 	dir := layout(t.TempDir())
-	if _, err := dir.initialize(); err != nil {
+	if _, err := dir.initialize(nil, "n"); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(dir.format(), dir.format()+tmpSuffix); err != nil {

@@ -18,6 +18,7 @@ type logCheck struct {
 	meta   *metaFile
 	clean  bool // the log was closed cleanly, so there can't be a torn batch
 	logger *slog.Logger
+	g      *guard
 	buf    []byte
 
 	// What was found.
@@ -135,7 +136,7 @@ func (c *logCheck) lengthen(path string, from, to int64) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(allocate(f, from, to), f.Close()); err != nil {
+	if err := errors.Join(allocate(c.g, f, from, to), f.Close()); err != nil {
 		return err
 	}
 	c.logger.Warn("the end of the last log segment was cut off; gave it back its zeros", "file", path, "bytes", to-from)
@@ -151,8 +152,11 @@ func (c *logCheck) heal(path string, size int, s scan) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(make([]byte, min(s.torn, size-s.end)), int64(s.end))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	err = c.g.step("write "+path, func() error {
+		_, err := f.WriteAt(make([]byte, min(s.torn, size-s.end)), int64(s.end))
+		return errors.Join(err, f.Sync())
+	})
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	c.torn = s.torn

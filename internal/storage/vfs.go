@@ -36,13 +36,12 @@ func (d *segmentDir) ListDir(dir string) ([]string, error) {
 
 // Create makes the segment file name, with room for size bytes and some more allocated. Its directory entry is durable.
 func (d *segmentDir) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	n, err := d.g.begin("create a log segment")
-	if err != nil {
+	if err := d.g.err(); err != nil {
 		return nil, err
 	}
-	f, err := d.pool.take(filepath.Join(dir, name), int64(size))
-	if err = d.g.end(n, err); err != nil {
-		return nil, err
+	f, err := d.pool.take(d.g, filepath.Join(dir, name), int64(size))
+	if err != nil {
+		return nil, d.g.fail("create a log segment", err)
 	}
 	if err := d.noteCreated(name); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -61,7 +60,7 @@ func (d *segmentDir) noteCreated(name string) error {
 
 // Delete removes a segment that is no longer needed.
 func (d *segmentDir) Delete(dir, name string) error {
-	return removeDurably(filepath.Join(dir, name))
+	return removeDurably(d.g, filepath.Join(dir, name))
 }
 
 func (d *segmentDir) OpenReader(dir, name string) (types.ReadableFile, error) {
@@ -103,7 +102,7 @@ func newSegmentFile(f *os.File, g *guard) (*segmentFile, error) {
 // leaves zeros in place of what it has cut off, there too.
 func (f *segmentFile) WriteAt(p []byte, off int64) (int, error) {
 	if end := off + int64(len(p)); end > f.size {
-		if err := allocate(f.File, f.size, end); err != nil {
+		if err := allocate(f.g, f.File, f.size, end); err != nil {
 			return 0, f.g.fail("extend "+f.Name(), err)
 		}
 		f.size = end

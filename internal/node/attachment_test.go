@@ -1,0 +1,183 @@
+package node
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+// gate is an observer that can hold up the log, as a slow disk does.
+type gate struct{ hold chan chan struct{} }
+
+func (g *gate) Applied([]*command.Command, []locktable.Outcome, []locktable.Event) {
+	select {
+	case open := <-g.hold:
+		<-open
+	default:
+	}
+}
+
+func (*gate) Committed(int, time.Duration) {}
+
+// openGated starts a node whose log stops after the next entry when close is called, and goes on when open is called.
+func openGated(t *testing.T) (n *Node, shut, open func()) {
+	g := &gate{hold: make(chan chan struct{}, 1)}
+	n, err := Open(t.Context(), Config{Observer: g, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	held := make(chan struct{})
+	shut = func() {
+		g.hold <- held
+		go func() { _, _ = n.Propose(t.Context(), command.FromPoll(&command.Poll{})) }()
+		synctest.Wait()
+	}
+	return n, shut, func() { close(held) }
+}
+
+type answer struct {
+	out locktable.Outcome
+	err error
+}
+
+// acquireLater acquires with a wait in a goroutine of its own and returns when it is under way.
+func acquireLater(ctx context.Context, n *Node, key string) <-chan answer {
+	c := make(chan answer, 1)
+	go func() {
+		o, err := n.Acquire(ctx, acquireCmd("db", key, time.Minute))
+		c <- answer{o, err}
+	}()
+	synctest.Wait()
+	return c
+}
+
+func unanswered(t *testing.T, c <-chan answer) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case a := <-c:
+		t.Errorf("answered with code %d, token %d, error %v; should still wait", a.out.Code, a.out.Token, a.err)
+	default:
+	}
+}
+
+// S2: k's connection breaks while the log is slow and the lock is about to be granted to it; its client comes back at
+// once with the same key. The grant to the first place, which is taken back, must not be told to the second.
+func TestGrantOfAnEarlierPlaceIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, shut, open := openGated(t)
+		mustAcquire(t, n, acquireCmd("db", "h", 0), locktable.Granted)
+		ctx, leave := context.WithCancel(t.Context())
+		first := acquireLater(ctx, n, "k")
+		other := acquireLater(t.Context(), n, "x")
+		shut()
+		go func() {
+			_, _ = n.Propose(t.Context(), command.FromRelease(&command.Release{Name: "db", Key: keyOf("h")}))
+		}()
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		second := acquireLater(t.Context(), n, "k")
+		open()
+		<-first
+		if a := <-other; a.err != nil || a.out.Code != locktable.Granted {
+			t.Fatalf("x: code %d, error %v", a.out.Code, a.err)
+		}
+		unanswered(t, second)
+		mustRelease(t, n, "db", "x")
+		if a := <-second; a.err != nil || a.out.Code != locktable.Granted {
+			t.Errorf("k: code %d, error %v", a.out.Code, a.err)
+		}
+	})
+}
+
+// The same with the end of the earlier place.
+func TestCancellationOfAnEarlierPlaceIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, shut, open := openGated(t)
+		mustAcquire(t, n, acquireCmd("db", "h", 0), locktable.Granted)
+		ctx, leave := context.WithCancel(t.Context())
+		first := acquireLater(ctx, n, "k")
+		shut()
+		leave()
+		synctest.Wait()
+		second := acquireLater(t.Context(), n, "k")
+		open()
+		<-first
+		unanswered(t, second)
+		mustRelease(t, n, "db", "h")
+		if a := <-second; a.err != nil || a.out.Code != locktable.Granted {
+			t.Errorf("k: code %d, error %v", a.out.Code, a.err)
+		}
+	})
+}
+
+// Of two connections that wait with one key, the newer has the place and the older is sent away. So whatever the newer
+// one takes back was told to nobody else.
+func TestNewerConnectionHasThePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, "")
+		mustAcquire(t, n, acquireCmd("db", "h", 0), locktable.Granted)
+		older := acquireLater(t.Context(), n, "k")
+		newer := acquireLater(t.Context(), n, "k")
+		if a := <-older; a.err != nil || a.out.Code != locktable.Cancelled {
+			t.Errorf("the older connection: code %d, error %v", a.out.Code, a.err)
+		}
+		unanswered(t, newer)
+		mustRelease(t, n, "db", "h")
+		if a := <-newer; a.err != nil || a.out.Code != locktable.Granted {
+			t.Errorf("the newer connection: code %d, error %v", a.out.Code, a.err)
+		}
+	})
+}
+
+// A node that stops does not wait until a large snapshot is written.
+func TestCloseBreaksOffASnapshot(t *testing.T) {
+	stop := make(chan struct{})
+	f := newFSM(Config{}.withDefaults(), newWaiters(), stop)
+	snap, err := f.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(stop)
+	sink := &countingSink{}
+	if err := snap.Persist(sink); err == nil || !sink.cancelled || sink.closed {
+		t.Errorf("error %v, sink %+v", err, sink)
+	}
+	snap.Release()
+}
+
+type countingSink struct {
+	bytes             int
+	closed, cancelled bool
+}
+
+func (s *countingSink) Write(p []byte) (int, error) { s.bytes += len(p); return len(p), nil }
+func (s *countingSink) Close() error                { s.closed = true; return nil }
+func (s *countingSink) ID() string                  { return "test" }
+func (s *countingSink) Cancel() error               { s.cancelled = true; return nil }
+
+// The log is cut by size, and by the number of its entries, since each takes time at the next start.
+func TestWhenASnapshotIsWanted(t *testing.T) {
+	n := open(t, "")
+	for _, c := range []struct {
+		bytes, entries int64
+		want           bool
+	}{
+		{0, 0, false},
+		{defaultSnapshotBytes - 1, minSnapshotEntries - 1, false},
+		{defaultSnapshotBytes, 0, true},
+		{0, minSnapshotEntries + 1, true},
+	} {
+		n.fsm.logBytes.Store(c.bytes)
+		n.fsm.logEntries.Store(c.entries)
+		if got := n.wantsSnapshot(); got != c.want {
+			t.Errorf("%d bytes, %d entries: %v", c.bytes, c.entries, got)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package readme
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is a deadline that only something that hangs will miss.
+const patience = time.Minute
+
+// house is where blocks are run: a server, and the words of the documents that stand for it.
+type house struct {
+	address, program string
+	python           string // empty: none has the module requests
+}
+
+var servesOn = regexp.MustCompile(`serves on http://(\S+)`)
+
+// startServer runs a server in a new directory until the end of the test, and expects it to stop in peace.
+func startServer(t *testing.T) *house {
+	t.Helper()
+	cmd := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(t.TempDir(), "data"))
+	cmd.Env = environment()
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hang := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		defer hang.Stop()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server did not stop in peace: %v\n%s", err, log.String())
+		}
+	})
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if m := servesOn.FindStringSubmatch(lines.Text()); m != nil {
+			return &house{address: m[1], program: program, python: findPython()}
+		}
+	}
+	t.Fatalf("the server did not come up:\n%s", log.String())
+	return nil
+}
+
+// environment is that of the tests without any setting of the program.
+func environment() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "DOUBLEDUTCH_") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// findPython returns an interpreter that has the module requests, or "".
+func findPython() string {
+	for _, name := range []string{"/usr/bin/python3", "python3"} {
+		if exec.Command(name, "-c", "import requests").Run() == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// errSkip says that something that a block needs is not on this machine.
+var errSkip = errors.New("SKIP")
+
+// run runs the block and returns what is wrong with it, or nil.
+func (h *house) run(b *block) error {
+	if len(b.promises()) == 0 {
+		return errors.New("the block promises nothing")
+	}
+	switch b.language {
+	case "sh":
+		return h.runShell(b)
+	case "python":
+		return h.runPython(b)
+	}
+	return fmt.Errorf("blocks of %q cannot be run", b.language)
+}
+
+// divider ends the output that belongs to one promise.
+const divider = "=====promised====="
+
+// runShell runs a block of sh. Each promise is compared with what was printed since the one before.
+func (h *house) runShell(b *block) error {
+	for _, need := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(need); err != nil {
+			return fmt.Errorf("%w: there is no %s", errSkip, need)
+		}
+	}
+	ends := map[int]bool{}
+	want := b.promises()
+	for _, p := range want {
+		ends[p.line] = true
+	}
+	script := []string{"set -euo pipefail"}
+	for i, line := range b.code {
+		script = append(script, line)
+		if ends[b.line+i] {
+			script = append(script, `printf '\n`+divider+`\n'`)
+		}
+	}
+	output, err := h.execute(script, "bash")
+	got := strings.Split(output, "\n"+divider+"\n")
+	for i, p := range want {
+		if i == len(got)-1 {
+			return fmt.Errorf("line %d was not reached: %w; printed: %q", p.line, err, got[i])
+		}
+		if lines := printed(got[i]); !fits(p.want, lines) {
+			return fmt.Errorf("line %d promises %q, but %q was printed", p.line, p.want, lines)
+		}
+	}
+	if rest := printed(got[len(got)-1]); rest != nil {
+		return fmt.Errorf("nobody promised the output %q at the end", rest)
+	}
+	return err
+}
+
+// runPython runs a block of Python. All promises together must be what it prints.
+func (h *house) runPython(b *block) error {
+	if h.python == "" {
+		return fmt.Errorf("%w: there is no python3 with the module requests", errSkip)
+	}
+	var want []string
+	for _, p := range b.promises() {
+		want = append(want, p.want...)
+	}
+	output, err := h.execute(b.code, h.python, "-")
+	if err != nil {
+		return err
+	}
+	if lines := printed(output); !fits(want, lines) {
+		return fmt.Errorf("the block promises %q, but %q was printed", want, lines)
+	}
+	return nil
+}
+
+// execute feeds a script to a program and returns its standard output. The error has what it said on standard error.
+func (h *house) execute(script []string, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	text := strings.Join(script, "\n") + "\n"
+	text = strings.ReplaceAll(text, "127.0.0.1:7333", h.address)
+	text = strings.ReplaceAll(text, "bin/doubledutch", h.program)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(text)
+	cmd.Env = append(environment(), "DOUBLEDUTCH_SERVER=http://"+h.address)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w: %s", argv[0], err, complaints.String())
+	}
+	return out.String(), nil
+}
