@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -56,6 +57,41 @@ func TestHangingUpAfterMoreBytes(t *testing.T) {
 			d.want(200, "released", "GET", "/releaseLock/q/"+holder, "")
 			d.take("q") // nobody was granted the lock
 		})
+	}
+}
+
+// TestWatchBeginsWhenReadingEnds: while somebody reads nobody looks, and the looking begins with the first byte.
+func TestWatchBeginsWhenReadingEnds(t *testing.T) {
+	d := openDoor(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := newLimitedListener(ln, -1, -1, false, d.metrics).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(accepted.Close(), ln.Close()) }()
+	conn, _ := accepted.(*limitedConn)
+	go func() { _, _ = conn.Read(make([]byte, 1)) }()
+	d.until("reading", func(*locktable.Table) bool { return conn.reading.Load() })
+	r := httptest.NewRequestWithContext(withConn(t.Context(), conn), "GET", "/", http.NoBody)
+	ctx, wait := park(r)
+	defer wait.leave()
+	if wait.timer != nil {
+		t.Error("it is watched while somebody reads")
+	}
+	say(t, client, "\r\n")
+	d.until("the end of reading", func(*locktable.Table) bool { return !conn.reading.Load() })
+	_ = client.Close()
+	select {
+	case <-ctx.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("nobody noticed that the client hung up")
 	}
 }
 
