@@ -100,6 +100,24 @@ func (p *parked) gone() bool {
 	return p != nil && seesHangups && p.conn.raw != nil && hungUp(p.conn.raw)
 }
 
+// turnedAway tells whether the answer to a client that has ended its sending half, or its connection, was turned away. The
+// system of a client that is gone answers with a reset, for which a moment is waited here.
+func turnedAway(r *http.Request) bool {
+	conn, ok := r.Context().Value(connKey{}).(*limitedConn)
+	if !ok || r.ProtoMajor != 1 || conn.raw == nil || !seesHangups {
+		return true // HTTP/2 tells the ends apart; elsewhere nobody can
+	}
+	t := time.NewTicker(resetCheck)
+	defer t.Stop()
+	for range resetChecks {
+		if wasReset(conn.raw) {
+			return true
+		}
+		<-t.C
+	}
+	return wasReset(conn.raw)
+}
+
 // Read reads from the connection, and keeps watch over it if that leaves nobody reading while a request waits.
 func (c *limitedConn) Read(b []byte) (int, error) {
 	c.reading.Store(true)

@@ -9,3 +9,6 @@ const seesHangups = false
 
 // hungUp says yes: what sends more before it has its answer gives its place up, since nobody would notice its end.
 func hungUp(syscall.RawConn) bool { return true }
+
+// wasReset cannot tell.
+func wasReset(syscall.RawConn) bool { return false }

@@ -21,6 +21,10 @@ const (
 	pingAfter   = 20 * time.Second
 	pingTimeout = 10 * time.Second
 
+	// How long, in steps, a reset is waited for after an answer to a client that seems gone.
+	resetCheck  = 5 * time.Millisecond
+	resetChecks = 20
+
 	defaultMaxConnections      = 20_000
 	defaultMaxConnectionsPerIP = 200
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -14,7 +15,9 @@ import (
 // error is one that can be returned from a handler. ownKey says that the client does not know the key yet, so that
 // nothing may be left behind under it when it is not told.
 func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
-	ctx := c.ctx()
+	// An end of the connection may be the end of its sending half only, as `nc -N` does it. Who does not wait gets an answer
+	// so soon that it is tried in any case; deliver sees whether anybody was there.
+	ctx := context.WithoutCancel(c.ctx())
 	var wait *parked
 	if a.GetWait() != 0 {
 		ctx, wait = park(c.r)
@@ -41,11 +44,12 @@ func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Ou
 	return out, nil
 }
 
-// propose has cmd applied. The error is one that can be returned from a handler.
+// propose has cmd applied, also if its client has gone meanwhile. The error is one that can be returned from a handler.
 func (s *Server) propose(c *call, cmd *command.Command) (locktable.Outcome, error) {
-	out, err := s.backend.Propose(c.ctx(), cmd)
+	ctx := context.WithoutCancel(c.ctx())
+	out, err := s.backend.Propose(ctx, cmd)
 	if err != nil {
-		return out, backendError(c.ctx(), err)
+		return out, backendError(ctx, err)
 	}
 	return out, nil
 }
@@ -66,7 +70,7 @@ func (s *Server) deliver(c *call, a *command.Acquire, contentType []string, body
 	if err == nil {
 		err = flush(c.w)
 	}
-	if err != nil {
+	if err != nil || c.ctx().Err() != nil && turnedAway(c.r) {
 		s.backend.Abandon(a.GetKey(), a.GetAttachment())
 		s.undelivered.Inc()
 	}
