@@ -22,7 +22,7 @@ PKGS ?= ./...
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check bench fuzz image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check bench fuzz simulate image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -96,6 +96,10 @@ fuzz: ## run every fuzz target for FUZZTIME
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$pkg"; \
 		done; \
 	done
+
+HOURS ?= 8
+simulate: ## run a cluster for HOURS of virtual time with faults
+	$(GO) test ./internal/node -run '^TestSimulation$$' -v -timeout 0 -simulate.minutes=$$(( $(HOURS) * 15 ))
 
 image: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
 )
 
 // banner is what a person is told when the server can be used.
@@ -21,6 +22,8 @@ type banner struct {
 	// What was found in the data directory.
 	stats locktable.Stats
 	clock time.Duration
+
+	members []node.MemberStatus // empty: a single server
 }
 
 // banner returns what the flags say; the rest comes from recover.
@@ -50,6 +53,9 @@ func (b *banner) text() string {
 	_, _ = fmt.Fprintf(&t, "DoubleDutch %s serves on %s%s\n", version(), b.url(b.address), b.reach())
 	_, _ = fmt.Fprintf(&t, "  data     %s\n", b.data())
 	_, _ = fmt.Fprintf(&t, "  found    %s\n", b.found())
+	if len(b.members) > 0 {
+		_, _ = fmt.Fprintf(&t, "  cluster  %s\n", b.cluster())
+	}
 	_, _ = fmt.Fprintf(&t, "  TLS      %-4s API key  %s\n", onOff(b.tlsCert != ""), onOff(b.apiKey))
 	_, _ = fmt.Fprintf(&t, "  try      %s\n", b.curl())
 	return t.String()
@@ -57,11 +63,15 @@ func (b *banner) text() string {
 
 // attrs is the same for the log.
 func (b *banner) attrs() []any {
-	return []any{
+	attrs := []any{
 		"version", version(), "address", b.address, "data_dir", b.dataDir, "volatile", b.dataDir == "",
 		"tls", b.tlsCert != "", "api_key", b.apiKey,
 		"locks", b.stats.Held, "waiters", b.stats.Waiters, "sessions", b.stats.Sessions, "clock", b.clock.String(),
 	}
+	if len(b.members) > 0 {
+		attrs = append(attrs, "cluster", b.cluster())
+	}
+	return attrs
 }
 
 func (b *banner) url(hostport string) string {
@@ -84,6 +94,22 @@ func (b *banner) data() string {
 		return "in memory only: nothing survives a restart"
 	}
 	return b.dataDir
+}
+
+// cluster says who this node is, and who the others are.
+func (b *banner) cluster() string {
+	self, leader := "not a member yet", "no leader known"
+	names := make([]string, 0, len(b.members))
+	for _, m := range b.members {
+		names = append(names, m.Name)
+		if m.Self {
+			self = m.Name
+		}
+		if m.Leader {
+			leader = "leader " + m.Name
+		}
+	}
+	return fmt.Sprintf("%s of %s (%s)", self, strings.Join(names, ", "), leader)
 }
 
 // found says what the data directory held.

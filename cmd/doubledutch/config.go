@@ -53,6 +53,9 @@ func readConfig(path string, app *kong.Application) (*config, error) {
 		return nil, fmt.Errorf("%s is not a JSON object of flag values: %w", path, jsonCause(err))
 	}
 	for _, verb := range app.Children {
+		if len(verb.Children) > 0 {
+			continue // "cluster" is the flag of serve, not the group of commands
+		}
 		if err := c.takeVerb(verb.Name); err != nil {
 			return nil, err
 		}

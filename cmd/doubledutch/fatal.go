@@ -9,6 +9,7 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
 	"github.com/doubledutch-lock/doubledutch/internal/storage"
 )
 
@@ -50,6 +51,8 @@ func storageCode(err error) int {
 	var failed *storage.FailedError
 	var damaged *storage.CorruptError
 	switch {
+	case errors.Is(err, node.ErrRemoved):
+		return exitcode.Removed
 	case errors.Is(err, storage.ErrLocked):
 		return exitcode.DataDirInUse
 	case errors.Is(err, storage.ErrHung):

@@ -10,6 +10,7 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
 	"github.com/doubledutch-lock/doubledutch/internal/storage"
 )
 
@@ -24,6 +25,7 @@ func TestStorageCodes(t *testing.T) {
 		{fmt.Errorf("x: %w", &storage.CorruptError{Path: "p", What: "w"}), exitcode.StorageDamaged},
 		{fmt.Errorf("x: %w", command.ErrNotUnderstood), exitcode.StorageDamaged},
 		{fmt.Errorf("x: %w", storage.ErrNewer), exitcode.StorageDamaged},
+		{fmt.Errorf("%w; start it anew", node.ErrRemoved), exitcode.Removed},
 		{errors.New("x"), exitcode.Failure},
 	} {
 		if got := exitcode.Of(startError(tt.err)); got != tt.want {

@@ -23,6 +23,7 @@ type grammar struct {
 	Ls         lsCmd         `cmd:"" help:"List the locks that are held or waited for."`
 	Show       showCmd       `cmd:"" help:"Show who holds a lock and who waits for it."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
+	Cluster    clusterCmd    `cmd:"" help:"Look after a cluster: its members, its leader, its certificates."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print the completion script for a shell."`
 }

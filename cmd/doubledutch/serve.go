@@ -15,6 +15,7 @@ type serveCmd struct {
 	Volatile bool `help:"Keep everything in memory: nothing survives a restart."`
 	Quiet    bool `help:"Do not print the block that says where the server listens."`
 	apiKey
+	clusterFlags
 	ServerName string `placeholder:"NAME" help:"What the classic interface calls this server (default DoubleDutch/VERSION)."`
 
 	TLSCert     string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate; read again when it changes."`
@@ -49,7 +50,12 @@ Examples:
     doubledutch serve
     doubledutch serve --volatile --listen 127.0.0.1:0
     doubledutch serve --listen 0.0.0.0:7333 --api-key-file key --tls-cert cert.pem --tls-key key.pem
-    doubledutch --config /etc/doubledutch.json serve`
+    doubledutch --config /etc/doubledutch.json serve
+
+A cluster of three begins when this was started on each of host1 to host3, with its own --name and --cluster-listen:
+
+    doubledutch serve --name n1 --cluster-listen host1:7334 --cluster n1=host1:7334,n2=host2:7334,n3=host3:7334 \
+        --cluster-cert n1.pem --cluster-key n1-key.pem --cluster-ca ca.pem`
 }
 
 // AfterApply refuses flags that contradict each other.
@@ -74,7 +80,7 @@ func (s *serveCmd) check() error {
 	case !s.Volatile && s.DataDir == "":
 		return errors.New("--data-dir is empty: name a directory, or give --volatile to keep nothing")
 	}
-	return s.checkPositive()
+	return errors.Join(s.clusterFlags.check(), s.checkPositive())
 }
 
 // checkPositive refuses limits of zero, with which nothing would work.

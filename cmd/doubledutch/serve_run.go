@@ -54,7 +54,8 @@ func (s *serveCmd) Run(c *console) error {
 	return errors.Join(err, s.shutDown(log, door, member))
 }
 
-// openNode opens the data directory and returns a member that leads and has caught up.
+// openNode opens the data directory and returns a member that can serve. A node of a new cluster, or one that joins, gets
+// there when the others are there too: that takes as long as it takes, and ends with ctx.
 func (s *serveCmd) openNode(ctx context.Context, log *slog.Logger, metrics *server.Metrics) (*node.Node, error) {
 	dir := s.DataDir
 	if s.Volatile {
@@ -68,6 +69,7 @@ func (s *serveCmd) openNode(ctx context.Context, log *slog.Logger, metrics *serv
 		Fatal:       func(err error) { die(log, err) },
 		MinFree:     int64(s.MinFreeSpace),
 		HangTimeout: s.HangTimeout.duration(),
+		Cluster:     s.cluster(s.Insecure, log),
 	})
 }
 
@@ -104,6 +106,9 @@ func (s *serveCmd) announce(ctx context.Context, c *console, log *slog.Logger, d
 	b := s.banner(door.Addr().String(), key)
 	if err := b.recover(ctx, member); err != nil {
 		return err
+	}
+	if s.ClusterListen != "" {
+		b.members = member.Members(ctx)
 	}
 	log.Info("serving", b.attrs()...)
 	if err := notifyManager("READY=1"); err != nil {

@@ -100,7 +100,9 @@ func (r *running) stop(s os.Signal) int {
 	return r.wait()
 }
 
+// wait returns the exit code. A process that does not end is killed after a while.
 func (r *running) wait() int {
+	defer time.AfterFunc(time.Minute, func() { _ = r.cmd.Process.Kill() }).Stop()
 	_ = r.cmd.Wait()
 	return r.cmd.ProcessState.ExitCode()
 }

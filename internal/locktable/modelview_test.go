@@ -45,7 +45,7 @@ func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 	}
 	info.NumKeys = len(claims)
 	for _, c := range claims[:min(limit, len(claims))] {
-		k := KeyInfo{Lock: c.lock, Held: c.held, Token: c.token, Mode: c.mode, Slots: c.slots}
+		k := KeyInfo{Lock: c.lock, Held: c.held, Token: c.token, Mode: c.mode, Slots: c.slots, Attachment: c.attachment}
 		if !c.held {
 			k.Position = m.position(c)
 		}

@@ -44,6 +44,7 @@ type KeyInfo struct {
 	Since, Deadline Time
 	TTL             time.Duration
 	Position        int
+	Attachment      uint64
 }
 
 // SessionInfo tells the owner of a session about it.
@@ -142,6 +143,7 @@ func (t *Table) Key(k Key) (KeyInfo, bool) {
 
 func (c *claim) keyInfo() KeyInfo {
 	i := KeyInfo{Lock: c.lock.name, Held: !c.waiting(), Token: c.token, Mode: c.modeOf(), Slots: c.lock.slots, Since: c.since}
+	i.Attachment = c.attachment
 	i.TTL, i.Deadline = c.lease()
 	if c.waiting() {
 		i.Deadline, i.Position = c.extra.until, c.position()

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +33,8 @@ type fsm struct {
 	mu    sync.Mutex // guards the table, also against readers
 	table *locktable.Table
 
+	applied      atomic.Uint64 // index of the newest applied entry
+	progress     progress
 	live         atomic.Bool  // false while old entries are replayed: their events are no news
 	nextDeadline atomic.Int64 // locktable.Time, or math.MaxInt64
 	logBytes     atomic.Int64 // applied since the last snapshot
@@ -55,6 +59,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	f.logBytes.Add(int64(len(l.Data)))
 	f.logEntries.Add(1)
 	now, outcomes, events := f.apply(e, l.Term)
+	f.advance(l.Index)
 	if f.live.Load() {
 		f.waiters.tell(now, events)
 		f.observer.Applied(e.GetCommands(), outcomes, events)
@@ -117,31 +122,80 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	defer f.mu.Unlock()
 	f.logBytes.Store(0)
 	f.logEntries.Store(0)
-	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot()}, nil
+	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot(), applied: f.applied.Load()}, nil
 }
+
+// advance notes that everything up to index is applied, and wakes those who wait for it.
+func (f *fsm) advance(index uint64) {
+	f.applied.Store(index)
+	f.progress.reached(index)
+}
+
+// awaitApplied returns when everything up to index is applied here.
+func (f *fsm) awaitApplied(ctx context.Context, index uint64) error {
+	if f.applied.Load() >= index {
+		return nil
+	}
+	reached, leave := f.progress.await(index)
+	defer leave()
+	if f.applied.Load() >= index {
+		return nil
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A snapshot of the state machine begins with these bytes and the index of the newest applied entry, 8 bytes, big-endian.
+// The table follows.
+const snapshotMagic = "DDS1"
 
 // Restore replaces the table by the one that r holds.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	t, err := locktable.Restore(r)
+	applied, t, err := readSnapshot(r)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
+	f.replace(t)
+	f.advance(applied)
+	// Whatever happened in between, the parked clients have not been told.
+	f.view(f.waiters.recheck)
+	return nil
+}
+
+func readSnapshot(r io.Reader) (applied uint64, t *locktable.Table, err error) {
+	var head [len(snapshotMagic) + 8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil || string(head[:len(snapshotMagic)]) != snapshotMagic {
+		return 0, nil, fmt.Errorf("%w: it does not begin as one", locktable.ErrBadSnapshot)
+	}
+	t, err = locktable.Restore(r)
+	return binary.BigEndian.Uint64(head[len(snapshotMagic):]), t, err
+}
+
+func (f *fsm) replace(t *locktable.Table) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.table = t
 	f.noteDeadline()
 	f.logBytes.Store(0)
 	f.logEntries.Store(0)
-	return nil
 }
 
 // fsmSnapshot writes a snapshot in turns with the entries that are applied meanwhile.
 type fsmSnapshot struct {
-	fsm  *fsm
-	snap *locktable.Snapshot
+	fsm     *fsm
+	snap    *locktable.Snapshot
+	applied uint64
 }
 
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	head := binary.BigEndian.AppendUint64([]byte(snapshotMagic), s.applied)
+	if _, err := sink.Write(head); err != nil {
+		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
+	}
 	for {
 		chunk, err := s.next()
 		if err == io.EOF {

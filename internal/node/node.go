@@ -5,7 +5,9 @@
 // volatile, on disk. When they return an error, the error says whether the command may still take effect (ErrUnknown)
 // or not. A client that waits in Acquire gets exactly one answer. All methods may be called from any goroutine.
 //
-// In this release a node is the only voter of its cluster.
+// A single server is the only voter of its cluster. In a larger one, any node takes commands and passes them on to the
+// leader, parks the clients that wait with it and wakes them from its own copy of the table, and answers reads after
+// asking the leader how far it has to have applied the log.
 package node
 
 import (
@@ -43,6 +45,8 @@ type Config struct {
 	HangTimeout time.Duration
 	// MinFree is the number of free bytes on the disk below which new locks are refused. 0: the storage's default.
 	MinFree int64
+	// Cluster says how the node belongs to a cluster. nil: it is a single server.
+	Cluster *Cluster
 	// SnapshotBytes is the size of the log since the last snapshot that brings the next one. 0: 64 MiB.
 	SnapshotBytes int64
 }
@@ -90,14 +94,18 @@ func (c Config) withDefaults() Config {
 
 // Node is a running member.
 type Node struct {
-	config  Config
-	store   *storage.Store
-	raft    *raft.Raft
-	fsm     *fsm
-	clock   clock
-	queue   *queue
-	waiters *waiters
-	stall   *stall
+	config Config
+	store  *storage.Store
+	raft   *raft.Raft
+	fsm    *fsm
+	// raft again, for those who may ask before it is there.
+	raftRef   atomic.Pointer[raft.Raft]
+	entered   atomic.Bool // it belongs to a cluster
+	transport Transport   // nil: a single server
+	clock     clock
+	queue     *queue
+	waiters   *waiters
+	stall     *stall
 
 	proposals proposals
 
@@ -110,8 +118,9 @@ type Node struct {
 	done        sync.WaitGroup
 }
 
-// Open starts a node and returns when it leads and has applied all that was committed before. The error says in one
-// sentence what an operator can do about it, where it comes from the data directory.
+// Open starts a node and returns when it can serve: it leads or knows a leader, and has applied all that was committed
+// before. In a new cluster that takes until the others are there. The error says in one sentence what an operator can do about it, where it
+// comes from the data directory or from the other nodes.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
@@ -123,29 +132,73 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
-	if err := n.startRaft(); err != nil {
-		return nil, errors.Join(err, n.store.Close())
-	}
-	ready := make(chan struct{})
-	n.done.Go(func() { n.lead(ready) })
-	n.done.Go(n.keepPlaces)
-	n.done.Go(func() { n.stall.watch(n.stop) })
-	n.done.Go(n.takeSnapshots)
-	select {
-	case <-ready:
-	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("the node did not get to lead: %w", ctx.Err()), n.Close())
-	}
-	if err := n.configure(ctx); err != nil {
+	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
+// start brings the node from an open store to service.
+func (n *Node) start(ctx context.Context) error {
+	if err := n.openTransport(); err != nil {
+		return err
+	}
+	past, err := n.hasPast()
+	if err != nil {
+		return err
+	}
+	var first *raft.Configuration
+	if !past {
+		if first, err = n.enter(ctx); err != nil {
+			return err
+		}
+	}
+	n.entered.Store(true)
+	if err := n.startRaft(first); err != nil {
+		return err
+	}
+	n.done.Go(n.work)
+	n.done.Go(n.keepPlaces)
+	n.done.Go(func() { n.stall.watch(n.stop) })
+	n.done.Go(n.takeSnapshots)
+	if n.clustered() {
+		n.done.Go(n.steward)
+		n.done.Go(n.watchMembership)
+	}
+	if err := n.awaitService(ctx); err != nil {
+		return err
+	}
+	return n.configure(ctx)
+}
+
+func (n *Node) openTransport() (err error) {
+	if n.config.Cluster == nil {
+		return nil
+	}
+	n.transport, err = n.config.Cluster.Listen(Hooks{Self: n.self, Admit: n.admit, Handle: n.handle})
+	return err
+}
+
+// awaitService returns when a linearizable read succeeds, and then lets the clients and the metrics have the news.
+func (n *Node) awaitService(ctx context.Context) error {
+	for {
+		err := n.Read(ctx, func(*locktable.Table, locktable.Time) {})
+		if err == nil {
+			n.fsm.live.Store(true)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no leader was found: %w", err)
+		case <-time.After(leaderCheck):
+		}
+	}
+}
+
 func (n *Node) openStore() (err error) {
 	o := storage.Options{
 		Dir: n.config.Dir, Logger: n.config.Logger, Fatal: n.config.Fatal,
-		HangTimeout: n.config.HangTimeout, MinFree: n.config.MinFree,
+		HangTimeout: n.config.HangTimeout, MinFree: n.config.MinFree, Name: n.name(),
 	}
 	if n.volatile() {
 		n.store = storage.OpenVolatile(o)
@@ -153,6 +206,14 @@ func (n *Node) openStore() (err error) {
 	}
 	n.store, err = storage.Open(o)
 	return err
+}
+
+// name is the name that is wanted for this node, if any.
+func (n *Node) name() string {
+	if n.config.Cluster == nil {
+		return ""
+	}
+	return n.config.Cluster.Name
 }
 
 func (n *Node) volatile() bool { return n.config.Dir == "" }
@@ -180,42 +241,23 @@ func (n *Node) configure(ctx context.Context) error {
 	return nil
 }
 
-// lead proposes while the node is in office, and refuses commands while it is not.
-func (n *Node) lead(ready chan<- struct{}) {
+// work proposes while the node is in office, and passes commands on while it is not.
+func (n *Node) work() {
 	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
-	for n.awaitOffice() {
-		if !n.takeOffice() {
-			continue
+	for {
+		if n.raft.State() == raft.Leader && n.takeOffice() {
+			stopped := p.run(n.stop)
+			n.clock.leaveOffice()
+			if stopped {
+				break
+			}
+			n.config.Logger.Warn("lost leadership")
 		}
-		if ready != nil {
-			close(ready)
-			ready = nil
+		if n.forward() {
+			break
 		}
-		stopped := p.run(n.stop)
-		n.clock.leaveOffice()
-		if stopped {
-			return
-		}
-		n.config.Logger.Warn("lost leadership")
 	}
 	n.queue.fail(ErrStopping)
-}
-
-// awaitOffice returns true when the node is elected, and false when it stops.
-func (n *Node) awaitOffice() bool {
-	t := time.NewTicker(officeCheck)
-	defer t.Stop()
-	for n.raft.State() != raft.Leader {
-		select {
-		case <-n.raft.LeaderCh():
-		case <-t.C:
-		case <-n.queue.wake:
-			n.queue.fail(ErrUnavailable)
-		case <-n.stop:
-			return false
-		}
-	}
-	return true
 }
 
 // takeOffice waits until everything committed before is applied and starts the clock from there.
@@ -229,7 +271,9 @@ func (n *Node) takeOffice() bool {
 		return false
 	}
 	n.clock.takeOffice(term, base)
-	n.fsm.live.Store(true)
+	if n.clustered() {
+		n.config.Logger.Info("this node leads", "term", term)
+	}
 	return true
 }
 
@@ -302,10 +346,28 @@ func (n *Node) StopWaiting() {
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		n.StopWaiting()
+		n.handOver()
 		n.queue.close()
 		close(n.stop)
 		n.done.Wait()
-		n.closeErr = errors.Join(n.raft.Shutdown().Error(), n.store.Close())
+		var errs []error
+		if n.raft != nil {
+			errs = append(errs, n.raft.Shutdown().Error())
+		}
+		if n.transport != nil {
+			errs = append(errs, n.transport.Close())
+		}
+		n.closeErr = errors.Join(append(errs, n.store.Close())...)
 	})
 	return n.closeErr
+}
+
+// handOver lets another member lead before this one goes, so that nobody has to miss it first.
+func (n *Node) handOver() {
+	if !n.clustered() || !n.isLeader() {
+		return
+	}
+	if err := n.raft.LeadershipTransfer().Error(); err != nil {
+		n.config.Logger.Info("leadership was not handed over", "error", err)
+	}
 }

@@ -112,6 +112,7 @@ func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outco
 	if err != nil || o.Code != locktable.Waiting {
 		return o, err
 	}
+	n.waiters.queued(w, o.Now, n.fsm.view)
 	select {
 	case o := <-w.ended:
 		return o, nil
@@ -182,20 +183,60 @@ func (n *Node) pollPlaces(ctx context.Context) {
 	}
 }
 
-// Read calls f with the table and the present cluster time. What was acknowledged before the call is seen. f must be
-// brief, since nothing is applied meanwhile, and must keep no reference to the table.
-//
-// The only voter has applied whatever it acknowledged, so no round through the log is needed.
+// Read calls f with the table and the present cluster time. What was acknowledged before the call, by whichever node, is
+// seen. f must be brief, since nothing is applied meanwhile, and must keep no reference to the table.
 func (n *Node) Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error {
-	if err := ctx.Err(); err != nil {
+	at, err := n.awaitReadAt(ctx)
+	if err != nil {
 		return err
 	}
-	now, _, ok := n.clock.read()
-	if !ok {
-		return ErrUnavailable
+	if err := n.fsm.awaitApplied(ctx, at.GetIndex()); err != nil {
+		return err
 	}
-	n.fsm.view(func(t *locktable.Table) { f(t, max(now, t.Now())) })
+	n.fsm.view(func(t *locktable.Table) { f(t, max(locktable.Time(at.GetNow()), t.Now())) })
 	return nil
+}
+
+// awaitReadAt bears an election, as proposing does.
+func (n *Node) awaitReadAt(ctx context.Context) (*command.ReadIndexAt, error) {
+	for start := time.Now(); ; time.Sleep(leaderCheck) {
+		at, err := n.readAt(ctx)
+		if err == nil || !n.clustered() || !errors.Is(err, ErrUnavailable) || time.Since(start) > leaderPatience ||
+			ctx.Err() != nil || n.isStopping() {
+			return at, err
+		}
+	}
+}
+
+// readAt finds out how far the log has to be applied for a read. The only voter has applied whatever it acknowledged.
+func (n *Node) readAt(ctx context.Context) (*command.ReadIndexAt, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if now, _, ok := n.clock.read(); ok && !n.clustered() {
+		return &command.ReadIndexAt{Now: int64(now)}, nil
+	}
+	if n.isLeader() {
+		return n.readIndex()
+	}
+	if !n.clustered() {
+		return nil, ErrUnavailable
+	}
+	res, err := n.ask(&command.PeerRequest{Op: &command.PeerRequest_ReadIndex{ReadIndex: &command.ReadIndex{}}})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return res.GetReadIndex(), nil
+}
+
+// ReadStale calls f with the table as this node has it, which may lag behind. age is how long ago this node last heard from the
+// leader, at most; index is the newest applied entry.
+func (n *Node) ReadStale(f func(t *locktable.Table, index uint64, age time.Duration)) {
+	var age time.Duration
+	if !n.isLeader() {
+		age = time.Since(n.raft.LastContact())
+	}
+	n.fsm.view(func(t *locktable.Table) { f(t, n.fsm.applied.Load(), age) })
 }
 
 // Status tells how the node is.
@@ -223,7 +264,7 @@ func (n *Node) Status() Status {
 		Volatile: n.volatile(), DiskFull: n.store.Full(), DiskStall: n.store.Stalled(), AppliedIndex: n.raft.AppliedIndex(),
 		Pending: n.queue.len(), ClusterID: n.store.ClusterID(), NodeID: n.store.NodeID(),
 	}
-	_, _, leads := n.clock.read()
+	leads := n.isLeader() || n.leaderAddr() != "" && n.clustered()
 	select {
 	case <-n.stopping:
 		s.Reason = ErrStopping.Error()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,6 +111,13 @@ func (q *queue) take(batch []*proposal) []*proposal {
 	clear(q.pending[rest:])
 	q.pending = q.pending[:rest]
 	return batch
+}
+
+// putBack puts a batch that was taken at the head of the queue again.
+func (q *queue) putBack(batch []*proposal) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending = append(slices.Clone(batch), q.pending...)
 }
 
 // close refuses all later commands. The ones that wait are still taken.

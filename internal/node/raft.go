@@ -17,10 +17,28 @@ const (
 	singleVoterTimeout = 30 * time.Millisecond
 )
 
-// startRaft starts consensus on the opened store. A store without a past becomes a cluster of one voter.
-func (n *Node) startRaft() error {
+// address is where others reach this node. A single server has a name only.
+func (n *Node) address() raft.ServerAddress {
+	if n.clustered() {
+		return raft.ServerAddress(n.transport.Addr())
+	}
+	return raft.ServerAddress(n.selfID())
+}
+
+// hasPast tells whether the store has a log or a snapshot.
+func (n *Node) hasPast() (bool, error) {
+	return raft.HasExistingState(n.store.Log(), n.store.Stable(), n.store.Snapshots())
+}
+
+// startRaft starts consensus on the opened store. A new store begins a cluster if first says with whom.
+func (n *Node) startRaft(first *raft.Configuration) error {
 	c := n.raftConfig()
-	addr, transport := raft.NewInmemTransport(raft.ServerAddress(c.LocalID))
+	var transport raft.Transport
+	if n.clustered() {
+		transport = n.transport.Raft(c.Logger)
+	} else {
+		_, transport = raft.NewInmemTransport(n.address())
+	}
 	log := n.store.Log()
 	if !n.volatile() {
 		cached, err := raft.NewLogCache(logCacheEntries, log)
@@ -29,25 +47,35 @@ func (n *Node) startRaft() error {
 		}
 		log = cached
 	}
-	self := raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: addr}}}
-	err := raft.BootstrapCluster(c, log, n.store.Stable(), n.store.Snapshots(), transport, self)
-	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
-		return fmt.Errorf("begin the cluster: %w", err)
+	if first != nil {
+		err := raft.BootstrapCluster(c, log, n.store.Stable(), n.store.Snapshots(), transport, *first)
+		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return fmt.Errorf("begin the cluster: %w", err)
+		}
 	}
-	n.raft, err = raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), transport)
+	r, err := raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), transport)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	n.raft = r
+	n.raftRef.Store(r)
 	return nil
 }
 
 func (n *Node) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(n.store.NodeID())
+	c.LocalID = n.selfID()
 	c.Logger = raftLogger(n.config.Logger, &n.fsm.live)
-	c.HeartbeatTimeout = singleVoterTimeout
-	c.ElectionTimeout = singleVoterTimeout
-	c.LeaderLeaseTimeout = singleVoterTimeout
+	election, commit := singleVoterTimeout, raft.DefaultConfig().CommitTimeout
+	if n.clustered() {
+		timing := n.config.Cluster.Timing
+		if timing == (Timing{}) {
+			timing = LAN
+		}
+		election, commit = timing.Election, timing.Commit
+	}
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = election, election, election
+	c.CommitTimeout = commit
 	c.MaxAppendEntries = 512
 	c.TrailingLogs = trailingLogs
 	// Snapshots are taken by size of the log, which raft does not know: see takeSnapshots.

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync/atomic"
 
@@ -37,13 +39,16 @@ func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 		to = slog.LevelError
 	case hclog.NoLevel, hclog.Trace, hclog.Debug, hclog.Info, hclog.Off:
 	}
-	if !s.to.Enabled(context.Background(), to) {
-		return
-	}
 	for i, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, net.ErrClosed) {
+			to = slog.LevelDebug // this node is closing its connections
+		}
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
 			args[i] = fmt.Sprintf(f[0].(string), f[1:]...)
 		}
+	}
+	if !s.to.Enabled(context.Background(), to) {
+		return
 	}
 	s.to.Log(context.Background(), to, strings.TrimSpace(msg), args...)
 }

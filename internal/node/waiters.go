@@ -18,8 +18,9 @@ const keysPerPoll = 1000
 type waiters struct {
 	count atomic.Int64 // of all parked, to keep Apply cheap when nobody waits
 
-	mu    sync.Mutex // guards byKey
-	byKey map[locktable.Key][]*waiter
+	mu       sync.Mutex // guards all below, and since of every waiter
+	byKey    map[locktable.Key][]*waiter
+	restores int // how often the table was replaced
 }
 
 // waiter is one parked client.
@@ -29,6 +30,9 @@ type waiter struct {
 	attachment uint64
 	// Its wait outlasts the grace, so that it has to be polled.
 	polled bool
+	// When it got its place; 0: not yet.
+	since    locktable.Time
+	restores int // of waiters, when it was parked
 	// Gets the outcome that ends the wait.
 	ended chan locktable.Outcome
 }
@@ -40,6 +44,7 @@ func (w *waiters) park(key locktable.Key, attachment uint64, polled bool) *waite
 	p := &waiter{key: key, attachment: attachment, polled: polled, ended: make(chan locktable.Outcome, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	p.restores = w.restores
 	w.byKey[key] = append(w.byKey[key], p)
 	w.count.Add(1)
 	return p
@@ -82,6 +87,54 @@ func (w *waiters) tell(now locktable.Time, events []locktable.Event) {
 			}
 		case locktable.EventReleased, locktable.EventExpired, locktable.EventQueued, locktable.EventSessionExpired:
 		}
+	}
+}
+
+// recheck tells every parked client that has a place what became of it in t. It is called after the table was replaced by
+// a snapshot, which leaves no events.
+func (w *waiters) recheck(t *locktable.Table) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.restores++
+	for _, parked := range w.byKey {
+		for _, p := range parked {
+			p.look(t)
+		}
+	}
+}
+
+// queued notes that p has got a place, at the cluster time now. If the table was replaced since p was parked, its events
+// may have been lost.
+func (w *waiters) queued(p *waiter, now locktable.Time, view func(func(*locktable.Table))) {
+	w.mu.Lock()
+	p.since = now
+	missed := p.restores != w.restores
+	w.mu.Unlock()
+	if missed {
+		view(func(t *locktable.Table) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			p.look(t)
+		})
+	}
+}
+
+// look tells p its fate if its place is in t, or was and is gone. A table that has not got as far as the acquire of p says
+// nothing about it.
+func (p *waiter) look(t *locktable.Table) {
+	if p.since == 0 || t.Now() < p.since {
+		return
+	}
+	i, known := t.Key(p.key)
+	mine := i.Attachment == p.attachment
+	switch {
+	case known && i.Held && (mine || i.Attachment == 0):
+		p.tell(locktable.Outcome{
+			Code: locktable.Granted, Mode: i.Mode, Slots: i.Slots, Token: i.Token, TTL: i.TTL, Deadline: i.Deadline, Now: t.Now(),
+		})
+	case known && !i.Held && mine:
+	default:
+		p.tell(locktable.Outcome{Code: locktable.Cancelled, Now: t.Now()})
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
@@ -20,6 +21,15 @@ type Backend interface {
 	Abandon(key string, attachment uint64)
 	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.
 	Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error
+	// ReadStale calls f with the table as this node has it, the index of the newest entry in it, and how long ago, at most,
+	// this node heard from the leader. It waits for nobody; f must be brief and keep no reference to the table.
+	ReadStale(f func(t *locktable.Table, index uint64, age time.Duration))
+	// Members asks all members how they are; it takes a second at most.
+	Members(ctx context.Context) []node.MemberStatus
+	// Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
+	Remove(name string) error
+	Promote(name string) error
+	Transfer(name string) error
 	// Status does not block.
 	Status() node.Status
 	// StopWaiting ends all waiting, now and from now on, with node.ErrStopping.

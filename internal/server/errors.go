@@ -33,6 +33,7 @@ const (
 	CodeKeyInUse         Code = "key_in_use"
 	CodeSessionPrivate   Code = "session_private"
 	CodeRequestTooOld    Code = "request_too_old"
+	CodeRefused          Code = "refused"
 	CodeBodyTooLarge     Code = "body_too_large"
 	CodeUnsupportedMedia Code = "unsupported_media_type"
 	CodeWrongHost        Code = "wrong_host"
@@ -78,6 +79,7 @@ var codeTable = map[Code]codeInfo{
 	CodeKeyInUse:         {http.StatusConflict, "The key stands for something else", ""},
 	CodeSessionPrivate:   {http.StatusConflict, "The session belongs to a single lock", ""},
 	CodeRequestTooOld:    {http.StatusConflict, "The request number is too old", ""},
+	CodeRefused:          {http.StatusConflict, "The cluster does not take the change", ""},
 	CodeBodyTooLarge:     {http.StatusRequestEntityTooLarge, "The body is too large", ""},
 	CodeUnsupportedMedia: {http.StatusUnsupportedMediaType, "The body must be JSON", ""},
 	CodeWrongHost:        {http.StatusMisdirectedRequest, "This server does not answer for that host", ""},

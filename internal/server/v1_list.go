@@ -11,6 +11,11 @@ import (
 
 // showLock answers GET /v1/locks/{name}. A lock that nobody uses exists all the same: it is free.
 func (s *Server) showLock(c *call) error {
+	if stale, err := wantsStale(c); err != nil {
+		return err
+	} else if stale {
+		return s.showStaleLock(c)
+	}
 	name := c.params[0]
 	if err := s.checkName(c.ctx(), name); err != nil {
 		return err
@@ -39,7 +44,7 @@ func (s *Server) listLocks(c *call) error {
 	b := append(c.buf[:0], `{"locks":[`...)
 	last, more := q.after, true
 	for left := q.limit; left > 0 && more; {
-		page, now, err := s.readLocks(c, q.prefix, last, min(left, listStep))
+		page, now, err := s.listStep(c, &q, last, min(left, listStep))
 		if err != nil {
 			return err
 		}
@@ -58,6 +63,9 @@ func (s *Server) listLocks(c *call) error {
 	if more {
 		b = append(b, `,"cursor":`...)
 		b = appendString(b, encodeCursor(last))
+	}
+	if q.found != nil {
+		b = appendStaleness(b, *q.found)
 	}
 	c.buf = append(b, '}')
 	return c.json(http.StatusOK)
@@ -78,6 +86,8 @@ func (s *Server) readLocks(c *call, prefix, after string, limit int) (page []loc
 type listQuery struct {
 	prefix, after string
 	limit         int
+	stale         bool
+	found         *staleness // of a stale listing, once it was read
 }
 
 // readListQuery is strict, like the bodies of v1.
@@ -117,6 +127,10 @@ func (q *listQuery) take(name, value string) error {
 			return failField(name, "The parameter cursor must be what an earlier answer said.")
 		}
 		q.after = after
+	case consistencyParam:
+		stale, err := readConsistency(value)
+		q.stale = stale
+		return err
 	default:
 		return failField(short(name), "There is no parameter "+quoteShort(name)+" here.")
 	}

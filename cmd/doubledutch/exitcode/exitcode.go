@@ -33,6 +33,8 @@ const (
 	StorageDamaged = 12
 	// DataDirInUse: another server has the data directory.
 	DataDirInUse = 13
+	// Removed: the node was removed from its cluster. It can come back with an empty data directory and --join.
+	Removed = 14
 )
 
 // Meanings lists every code with the words that --help prints, in the order of the numbers.
@@ -50,6 +52,7 @@ var Meanings = []struct {
 	{StorageHung, "serve: the disk did not answer within --hang-timeout"},
 	{StorageDamaged, "serve: the data directory is damaged or from a newer version"},
 	{DataDirInUse, "serve: another server uses the data directory"},
+	{Removed, "serve: this node was removed from its cluster"},
 	{Interrupted, "ended by a signal before it was done"},
 }
 

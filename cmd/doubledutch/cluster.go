@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+)
+
+// clusterCmd is for those who run a cluster.
+type clusterCmd struct {
+	Status   clusterStatusCmd   `cmd:"" help:"Show the members and how they are."`
+	Remove   clusterRemoveCmd   `cmd:"" help:"Take a member out of the cluster."`
+	Promote  clusterPromoteCmd  `cmd:"" help:"Let a member vote without waiting for it to catch up."`
+	Transfer clusterTransferCmd `cmd:"" help:"Hand leadership to another member."`
+	Certs    clusterCertsCmd    `cmd:"" help:"Make certificates for the nodes."`
+}
+
+// clusterAnswer is what the server says of its cluster.
+type clusterAnswer struct {
+	ID           string         `json:"cluster_id"`
+	Name         string         `json:"name"`
+	Leader       string         `json:"leader"`
+	Volatile     bool           `json:"volatile"`
+	AppliedIndex uint64         `json:"applied_index"`
+	Members      []memberAnswer `json:"members"`
+}
+
+// memberAnswer is one member.
+type memberAnswer struct {
+	Name         string  `json:"name"`
+	Address      string  `json:"address"`
+	Voter        bool    `json:"voter"`
+	Leader       bool    `json:"leader"`
+	Reachable    bool    `json:"reachable"`
+	AppliedIndex uint64  `json:"applied_index"`
+	LastContact  float64 `json:"last_contact"` // seconds
+	DiskFull     bool    `json:"disk_full"`
+}
+
+// clusterStatusCmd shows the cluster.
+type clusterStatusCmd struct {
+	clientFlags
+}
+
+// Help shows an example.
+func (*clusterStatusCmd) Help() string {
+	return `Any node answers, also one that reaches no majority: then it says what it knows.
+
+Examples:
+
+    doubledutch cluster status
+    doubledutch cluster status --server http://host2:7333 --json`
+}
+
+// Run asks one node.
+func (s *clusterStatusCmd) Run(c *console) error {
+	return s.run(c, func(ctx context.Context, server *client) error {
+		got, err := server.do(ctx, request{method: http.MethodGet, path: "/v1/cluster"})
+		if err != nil {
+			return err
+		}
+		if s.JSON {
+			return printRaw(c.out, got.body)
+		}
+		var a clusterAnswer
+		if err := decode(got.body, &a); err != nil {
+			return err
+		}
+		return printCluster(c.out, &a)
+	})
+}
+
+// printCluster prints one line for each member.
+func printCluster(w io.Writer, a *clusterAnswer) error {
+	t := newTable(w)
+	leader := "no leader known"
+	if a.Leader != "" {
+		leader = "leader " + printable(a.Leader)
+	}
+	t.line(fmt.Sprintf("cluster %s, %s (asked %s)", cell(a.ID), leader, cell(a.Name)))
+	if a.Volatile {
+		t.line("in memory only: nothing survives a restart")
+	}
+	t.line("")
+	t.row("NODE", "ADDRESS", "ROLE", "STATE", "APPLIED", "LAST CONTACT")
+	for i := range a.Members {
+		m := &a.Members[i]
+		applied, contact := "-", "-"
+		if m.Reachable {
+			applied, contact = strconv.FormatUint(m.AppliedIndex, 10), ago(m.LastContact)
+		}
+		t.row(cell(m.Name), cell(m.Address), m.role(), m.state(), applied, contact)
+	}
+	return t.done()
+}
+
+func (m *memberAnswer) role() string {
+	switch {
+	case m.Leader:
+		return "leader"
+	case m.Voter:
+		return "voter"
+	default:
+		return "joining"
+	}
+}
+
+func (m *memberAnswer) state() string {
+	switch {
+	case !m.Reachable:
+		return "unreachable"
+	case m.DiskFull:
+		return "disk full"
+	default:
+		return "ok"
+	}
+}
+
+// clusterRemoveCmd removes a member.
+type clusterRemoveCmd struct {
+	Name string `arg:"" help:"Name of the node."`
+	clientFlags
+}
+
+// Help says what becomes of the node.
+func (*clusterRemoveCmd) Help() string {
+	return `The node stops when it learns of it (exit code 14). To have it back, or to replace one that has lost its disk, remove
+it, then start it with an empty data directory and --join.
+
+Example:
+
+    doubledutch cluster remove n3`
+}
+
+// Run removes the node.
+func (r *clusterRemoveCmd) Run(c *console) error {
+	if err := checkNodeName(r.Name); err != nil {
+		return err
+	}
+	return r.change(c, request{method: http.MethodDelete, path: "/v1/cluster/members/" + url.PathEscape(r.Name)}, r.Name+" is no member any more")
+}
+
+// clusterPromoteCmd makes a voter.
+type clusterPromoteCmd struct {
+	Name string `arg:"" help:"Name of the node."`
+	clientFlags
+}
+
+// Help says why it is seldom needed.
+func (*clusterPromoteCmd) Help() string {
+	return `A node that joined votes by itself once it has caught up, so this is seldom needed.
+
+Example:
+
+    doubledutch cluster promote n4`
+}
+
+// Run promotes the node.
+func (p *clusterPromoteCmd) Run(c *console) error {
+	if err := checkNodeName(p.Name); err != nil {
+		return err
+	}
+	return p.change(c, request{method: http.MethodPost, path: "/v1/cluster/members", body: map[string]string{"promote": p.Name}}, p.Name+" votes")
+}
+
+// clusterTransferCmd hands leadership over.
+type clusterTransferCmd struct {
+	Name string `arg:"" optional:"" help:"Name of the node that shall lead (default: the one that is most up to date)."`
+	clientFlags
+}
+
+// Help shows examples.
+func (*clusterTransferCmd) Help() string {
+	return `A leader that is stopped with SIGTERM hands leadership over by itself.
+
+Examples:
+
+    doubledutch cluster transfer
+    doubledutch cluster transfer n2`
+}
+
+// Run hands leadership over.
+func (t *clusterTransferCmd) Run(c *console) error {
+	body, said := map[string]string{}, "leadership was handed over"
+	if t.Name != "" {
+		if err := checkNodeName(t.Name); err != nil {
+			return err
+		}
+		body["to"], said = t.Name, t.Name+" leads"
+	}
+	return t.change(c, request{method: http.MethodPost, path: "/v1/cluster/transfer", body: body}, said)
+}
+
+// change makes a request that changes the cluster and prints what was done.
+func (f *clientFlags) change(c *console, r request, said string) error {
+	return f.run(c, func(ctx context.Context, server *client) error {
+		got, err := server.do(ctx, r)
+		if err != nil {
+			return err
+		}
+		return f.report(c, got, &struct{}{}, func() string { return said })
+	})
+}
+
+func checkNodeName(name string) error {
+	return exitcode.With(exitcode.Usage, node.CheckName(name))
+}

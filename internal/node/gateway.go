@@ -1,0 +1,236 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
+	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+)
+
+const (
+	// How long commands wait for a leader. It covers an election, and is what a client waits for at most when there is no
+	// quorum.
+	leaderPatience = 4 * time.Second
+	// How often a node without a leader looks for one, and a forwarder tries again.
+	leaderCheck = 20 * time.Millisecond
+)
+
+// forward passes the commands of this node's clients on to the leader, one batch at a time, until this node is elected
+// (false) or stops (true).
+func (n *Node) forward() (stopped bool) {
+	t := time.NewTicker(officeCheck)
+	defer t.Stop()
+	var batch []*proposal
+	for n.raft.State() != raft.Leader {
+		if batch = n.queue.take(batch[:0]); len(batch) > 0 {
+			n.forwardBatch(batch)
+			clear(batch)
+			continue
+		}
+		select {
+		case <-n.raft.LeaderCh():
+		case <-t.C:
+		case <-n.queue.wake:
+		case <-n.stop:
+			return true
+		}
+	}
+	return false
+}
+
+// forwardBatch brings the commands to the leader, whoever that becomes, and answers them. When a request may have been
+// received although no answer came, those commands are sent again that have no second effect; the others are answered
+// with ErrUnknown.
+func (n *Node) forwardBatch(batch []*proposal) {
+	n.stall.start()
+	defer n.stall.end()
+	unsure := false
+	for start := time.Now(); len(batch) > 0; time.Sleep(leaderCheck) {
+		err := n.forwardOnce(batch)
+		if err == nil {
+			return
+		}
+		if errors.Is(err, ErrUnknown) {
+			unsure = true
+			batch = repeatable(batch, err)
+		}
+		switch {
+		case n.raft.State() == raft.Leader:
+			n.queue.putBack(batch) // this node decides now
+			return
+		case time.Since(start) > leaderPatience || n.isStopping():
+			if unsure {
+				err = fmt.Errorf("%w: %w", ErrUnknown, err)
+			}
+			failAll(batch, err)
+			return
+		}
+	}
+}
+
+// forwardOnce sends the commands to the present leader and answers them, or returns why it could not.
+func (n *Node) forwardOnce(batch []*proposal) error {
+	request := &command.Forward{}
+	for _, p := range batch {
+		request.Commands = append(request.Commands, p.cmd)
+	}
+	res, err := n.ask(&command.PeerRequest{Op: &command.PeerRequest_Forward{Forward: request}})
+	if err != nil {
+		return err
+	}
+	outcomes := res.GetForwarded().GetOutcomes()
+	if len(outcomes) != len(batch) {
+		return fmt.Errorf("%w: the leader answered something else", ErrUnknown)
+	}
+	for i, o := range outcomes {
+		batch[i].out = fromWire(o)
+		batch[i].finish(fromFailure(o))
+	}
+	return nil
+}
+
+// repeatable answers the commands of the batch that must not be sent twice, and returns the others.
+func repeatable(batch []*proposal, err error) []*proposal {
+	var rest []*proposal
+	for _, p := range batch {
+		if isRepeatable(p.cmd) {
+			rest = append(rest, p)
+		} else {
+			p.finish(err)
+		}
+	}
+	return rest
+}
+
+// isRepeatable tells whether c may be sent twice. A second Release would find nothing to release and say so, unless it
+// has a number.
+func isRepeatable(c *command.Command) bool {
+	switch op := c.GetOp().(type) {
+	case *command.Command_Release:
+		return op.Release.GetRequest() != 0
+	case *command.Command_EndSession:
+		return false
+	}
+	return true
+}
+
+func failAll(batch []*proposal, err error) {
+	for _, p := range batch {
+		p.finish(err)
+	}
+}
+
+// ask sends a request to the leader. The error wraps ErrUnavailable if nothing will come of it, and ErrUnknown otherwise.
+func (n *Node) ask(r *command.PeerRequest) (*command.PeerResponse, error) {
+	if !n.clustered() {
+		return nil, ErrUnavailable
+	}
+	addr := n.leaderAddr()
+	if addr == "" {
+		return nil, ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stallAfter)
+	defer cancel()
+	return n.askAt(ctx, addr, r)
+}
+
+func (n *Node) askAt(ctx context.Context, addr string, r *command.PeerRequest) (*command.PeerResponse, error) {
+	r.Version = command.PeerVersion
+	data, err := proto.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	answer, err := n.transport.Call(ctx, addr, data)
+	switch {
+	case errors.Is(err, ErrNotDelivered), errors.Is(err, ErrRefusedByPeer):
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	var res command.PeerResponse
+	if err := proto.Unmarshal(answer, &res); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	switch e := res.GetError(); e.GetCode() {
+	case command.PeerError_UNSPECIFIED:
+		return &res, nil
+	case command.PeerError_NOT_LEADER:
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errNotLeader)
+	case command.PeerError_REFUSED:
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, &RefusedError{e.GetDetail()})
+	default:
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, e.GetDetail())
+	}
+}
+
+var errNotLeader = errors.New("the node asked does not lead")
+
+// RefusedError is a refusal of another node that a person should read.
+type RefusedError struct{ Sentence string }
+
+func (e *RefusedError) Error() string { return e.Sentence }
+
+// The failures of a command, as they travel between nodes.
+var failures = map[command.WireOutcome_Failure]error{
+	command.WireOutcome_STOPPING:        ErrStopping,
+	command.WireOutcome_UNAVAILABLE:     ErrUnavailable,
+	command.WireOutcome_OUTCOME_UNKNOWN: ErrUnknown,
+	command.WireOutcome_DISK_FULL:       ErrDiskFull,
+	command.WireOutcome_OVERLOADED:      ErrOverloaded,
+	command.WireOutcome_MALFORMED:       ErrMalformed,
+}
+
+func fromFailure(o *command.WireOutcome) error {
+	if o.GetFailure() == command.WireOutcome_NONE {
+		return nil
+	}
+	if err, ok := failures[o.GetFailure()]; ok {
+		return fmt.Errorf("%w (at the leader)", err)
+	}
+	return fmt.Errorf("%w: an unknown failure at the leader", ErrUnknown)
+}
+
+func toFailure(err error) command.WireOutcome_Failure {
+	for f, e := range failures {
+		if errors.Is(err, e) {
+			return f
+		}
+	}
+	return command.WireOutcome_OUTCOME_UNKNOWN
+}
+
+func fromWire(w *command.WireOutcome) locktable.Outcome {
+	o := locktable.Outcome{
+		Code: locktable.Code(w.GetCode()), Mode: w.GetMode(), Slots: w.GetSlots(), Token: w.GetToken(),
+		TTL: time.Duration(w.GetTtl()), Deadline: locktable.Time(w.GetDeadline()), Waited: time.Duration(w.GetWaited()),
+		Position: int(w.GetPosition()), Released: int(w.GetReleased()), Detail: w.GetDetail(), Now: locktable.Time(w.GetNow()),
+	}
+	if h := w.GetHolder(); h != nil {
+		o.Holder = &locktable.Holder{
+			Owner: h.GetOwner(), Metadata: h.GetMetadata(), Mode: h.GetMode(), Token: h.GetToken(),
+			Since: locktable.Time(h.GetSince()), Deadline: locktable.Time(h.GetDeadline()),
+			Holders: int(h.GetHolders()), Waiters: int(h.GetWaiters()),
+		}
+	}
+	return o
+}
+
+func toWire(o *locktable.Outcome) *command.WireOutcome {
+	w := &command.WireOutcome{
+		Code: uint32(o.Code), Mode: o.Mode, Slots: o.Slots, Token: o.Token, Ttl: int64(o.TTL), Deadline: int64(o.Deadline),
+		Waited: int64(o.Waited), Position: int64(o.Position), Released: int64(o.Released), Detail: o.Detail, Now: int64(o.Now),
+	}
+	if h := o.Holder; h != nil {
+		w.Holder = &command.WireHolder{
+			Owner: h.Owner, Metadata: h.Metadata, Mode: h.Mode, Token: h.Token, Since: int64(h.Since),
+			Deadline: int64(h.Deadline), Holders: int64(h.Holders), Waiters: int64(h.Waiters),
+		}
+	}
+	return w
+}

@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// A node that has not heard from a leader for so long asks the others whether it still belongs to them.
+	lonelyAfter = 3 * time.Second
+	lonelyCheck = time.Second
+)
+
+// watchMembership ends the node when it learns that it was removed: from the log, or from a leader that does not admit it.
+func (n *Node) watchMembership() {
+	t := time.NewTicker(lonelyCheck)
+	defer t.Stop()
+	member := false
+	var known []raft.Server
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-t.C:
+		}
+		if servers := n.servers(); !slices.Equal(servers, known) {
+			known = servers
+			n.transport.Recheck()
+		}
+		in := n.isMember()
+		member = member || in
+		if member && !in || n.isUnwanted() {
+			n.config.Fatal(fmt.Errorf("%w; start it with an empty data directory and --join to have it back", ErrRemoved))
+			return
+		}
+	}
+}
+
+func (n *Node) isMember() bool {
+	for _, s := range n.servers() {
+		if s.ID == n.selfID() {
+			return true
+		}
+	}
+	return false
+}
+
+// isUnwanted asks the members, when no leader has been heard of for a while, whether they know this node: a leader would not
+// admit it, and a follower of one would not count it.
+func (n *Node) isUnwanted() bool {
+	if n.isLeader() || time.Since(n.raft.LastContact()) < lonelyAfter {
+		return false
+	}
+	for _, addr := range n.others() {
+		ctx, cancel := context.WithTimeout(context.Background(), lonelyCheck)
+		g, err := n.hello(ctx, addr)
+		cancel()
+		if err == nil && g.GetMember() && g.GetLeader() != "" && !knows(g, n.self()) {
+			return true
+		}
+		if errors.Is(err, ErrRefusedByPeer) && strings.Contains(err.Error(), removedSentence) {
+			return true
+		}
+	}
+	return false
+}
+
+// others returns where other members may be: those that the log names, the last leader, and those that this node was
+// started with, since it may be removed before it has got a log.
+func (n *Node) others() []string {
+	addrs := []string{n.leaderAddr(), n.config.Cluster.Join}
+	for _, s := range n.servers() {
+		addrs = append(addrs, string(s.Address))
+	}
+	for _, addr := range n.config.Cluster.Members {
+		addrs = append(addrs, addr)
+	}
+	slices.Sort(addrs)
+	return slices.DeleteFunc(slices.Compact(addrs), func(a string) bool { return a == "" || a == string(n.address()) })
+}
