@@ -14,6 +14,7 @@ import (
 func benchSettings() *command.Settings {
 	s := testSettings()
 	s.MaxLocks, s.MaxSpent, s.MaxWaitersPerLock = 1<<21, 1<<16, 1<<16
+	s.MaxClaims, s.MaxTextBytes = 1<<22, 1<<28
 	return s
 }
 
