@@ -181,3 +181,41 @@ func TestWhenASnapshotIsWanted(t *testing.T) {
 		}
 	}
 }
+
+// After a snapshot was installed there are no events: whoever has a place is told what the new table says of it.
+func TestParkedClientsLearnFromASnapshot(t *testing.T) {
+	table := locktable.New(locktable.DefaultSettings())
+	acquire := func(lock, key string, attachment uint64) {
+		a := acquireCmd(lock, key, time.Minute)
+		a.Attachment = attachment
+		table.Apply(1, []*command.Command{command.FromAcquire(a)})
+	}
+	acquire("a", "granted", 1)
+	acquire("b", "holder", 2)
+	acquire("b", "waiting", 3)
+	w := newWaiters()
+	view := func(f func(*locktable.Table)) { f(table) }
+	want := map[string]locktable.Code{"granted": locktable.Granted, "waiting": 0, "lost": locktable.Cancelled, "early": 0, "late": locktable.Cancelled}
+	parked := map[string]*waiter{}
+	for name, attachment := range map[string]uint64{"granted": 1, "waiting": 3, "lost": 4, "early": 5, "late": 6} {
+		key, _ := locktable.ParseKey(keyOf(name))
+		parked[name] = w.park(key, attachment, false)
+	}
+	for _, name := range []string{"granted", "waiting", "lost"} {
+		w.queued(parked[name], 1, view)
+	}
+	w.queued(parked["early"], 2, view) // the table has not got as far
+	w.recheck(table)
+	w.queued(parked["late"], 1, view) // got its place before, and missed what came of it
+	for name, p := range parked {
+		var got locktable.Code
+		select {
+		case o := <-p.ended:
+			got = o.Code
+		default:
+		}
+		if got != want[name] {
+			t.Errorf("%s: code %d, want %d", name, got, want[name])
+		}
+	}
+}

@@ -271,6 +271,10 @@ func TestMinorityDecidesNothing(t *testing.T) {
 		mustAcquire(t, old, acquireCmd("db", "a", 0), locktable.Granted)
 		c.isolate(c.members[name], true)
 		start := time.Now()
+		// At once, while it still believes that it leads: it must ask before it says anything.
+		if _, err := old.readIndex(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("read index: %v", err)
+		}
 		for _, cmd := range []*command.Command{
 			command.FromAcquire(acquireCmd("free", "x", 0)),
 			command.FromRenew(&command.Renew{Name: "db", Key: keyOf("a")}),
