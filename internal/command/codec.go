@@ -11,8 +11,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Version is the newest entry format that this server reads, and the one that it writes.
-const Version = 1
+// Version is the newest entry format that this server reads. It writes the oldest one that has what an entry needs.
+//
+//	1  locks, sessions
+//	2  sets of locks, tasks, asking, breaking, handing over, the calendar
+const Version = 2
 
 // Bounds of one entry. An entry beyond them is never written by a server and is refused when read.
 const (
@@ -27,7 +30,32 @@ var ErrNotUnderstood = errors.New("log entry not understood")
 // NewEntry returns an entry of this version's format that holds cmds, with a clock reading (nanoseconds of cluster time)
 // that was taken in the given term.
 func NewEntry(term uint64, time int64, cmds []*Command) *Entry {
-	return &Entry{Version: Version, Term: term, Time: time, Commands: cmds}
+	version := uint32(1)
+	for _, c := range cmds {
+		version = max(version, Needs(c))
+	}
+	return &Entry{Version: version, Term: term, Time: time, Commands: cmds}
+}
+
+// Needs returns the oldest format version that has what c needs.
+func Needs(c *Command) uint32 {
+	switch op := c.GetOp().(type) {
+	case *Command_Acquire:
+		if len(op.Acquire.GetSet()) > 0 {
+			return 2
+		}
+		return 1
+	case *Command_Configure:
+		s := op.Configure.GetSettings()
+		if s.GetMaxSet()|s.GetMaxTasks()|s.GetMaxResult()|s.GetMaxHistory()|s.GetMaxHistoryPerLock() != 0 || s.GetHistoryRetention() != 0 {
+			return 2
+		}
+		return 1
+	case *Command_Release, *Command_Renew, *Command_Abandon, *Command_Poll, *Command_OpenSession, *Command_RenewSession,
+		*Command_EndSession:
+		return 1
+	}
+	return 2
 }
 
 // Encode returns the bytes of e. It fails if a string is not valid UTF-8; Check tells beforehand which command that is.
@@ -108,6 +136,24 @@ func opMessage(c *Command) protoreflect.Message {
 		return op.EndSession.ProtoReflect()
 	case *Command_Configure:
 		return op.Configure.ProtoReflect()
+	case *Command_ClaimTask:
+		return op.ClaimTask.ProtoReflect()
+	case *Command_FinishTask:
+		return op.FinishTask.ProtoReflect()
+	case *Command_RenewTask:
+		return op.RenewTask.ProtoReflect()
+	case *Command_ForgetTask:
+		return op.ForgetTask.ProtoReflect()
+	case *Command_SettleTask:
+		return op.SettleTask.ProtoReflect()
+	case *Command_Ask:
+		return op.Ask.ProtoReflect()
+	case *Command_Break:
+		return op.Break.ProtoReflect()
+	case *Command_HandOver:
+		return op.HandOver.ProtoReflect()
+	case *Command_Calendar:
+		return op.Calendar.ProtoReflect()
 	}
 	return nil
 }
@@ -127,6 +173,11 @@ func validTexts(c *Command) bool {
 	switch op := c.GetOp().(type) {
 	case *Command_Acquire:
 		a := op.Acquire
+		for _, m := range a.GetSet() {
+			if !valid(m.GetName()) {
+				return false
+			}
+		}
 		return valid(a.GetName(), a.GetKey(), a.GetSession(), a.GetOwner(), a.GetMetadata())
 	case *Command_Release:
 		return valid(op.Release.GetName(), op.Release.GetKey(), op.Release.GetSession())
@@ -142,6 +193,30 @@ func validTexts(c *Command) bool {
 		return valid(op.RenewSession.GetId())
 	case *Command_EndSession:
 		return valid(op.EndSession.GetId())
+	}
+	return validTexts2(c)
+}
+
+// validTexts2 is validTexts for the commands of version 2.
+func validTexts2(c *Command) bool {
+	switch op := c.GetOp().(type) {
+	case *Command_ClaimTask:
+		t := op.ClaimTask
+		return valid(t.GetName(), t.GetKey(), t.GetSession(), t.GetOwner(), t.GetMetadata())
+	case *Command_FinishTask:
+		return valid(op.FinishTask.GetName(), op.FinishTask.GetKey(), op.FinishTask.GetText(), op.FinishTask.GetSession())
+	case *Command_RenewTask:
+		return valid(op.RenewTask.GetName(), op.RenewTask.GetKey(), op.RenewTask.GetProgress(), op.RenewTask.GetSession())
+	case *Command_ForgetTask:
+		return valid(op.ForgetTask.GetName())
+	case *Command_SettleTask:
+		return valid(op.SettleTask.GetName(), op.SettleTask.GetText())
+	case *Command_Ask:
+		return valid(op.Ask.GetName(), op.Ask.GetOwner(), op.Ask.GetReason())
+	case *Command_Break:
+		return valid(op.Break.GetName(), op.Break.GetOwner(), op.Break.GetReason())
+	case *Command_HandOver:
+		return valid(op.HandOver.GetName(), op.HandOver.GetKey(), op.HandOver.GetTo(), op.HandOver.GetSession())
 	}
 	return true
 }
@@ -185,3 +260,30 @@ func FromEndSession(e *EndSession) *Command { return &Command{Op: &Command_EndSe
 
 // FromConfigure wraps c.
 func FromConfigure(c *Configure) *Command { return &Command{Op: &Command_Configure{Configure: c}} }
+
+// FromClaimTask wraps c.
+func FromClaimTask(c *ClaimTask) *Command { return &Command{Op: &Command_ClaimTask{ClaimTask: c}} }
+
+// FromFinishTask wraps f.
+func FromFinishTask(f *FinishTask) *Command { return &Command{Op: &Command_FinishTask{FinishTask: f}} }
+
+// FromRenewTask wraps r.
+func FromRenewTask(r *RenewTask) *Command { return &Command{Op: &Command_RenewTask{RenewTask: r}} }
+
+// FromForgetTask wraps f.
+func FromForgetTask(f *ForgetTask) *Command { return &Command{Op: &Command_ForgetTask{ForgetTask: f}} }
+
+// FromSettleTask wraps s.
+func FromSettleTask(s *SettleTask) *Command { return &Command{Op: &Command_SettleTask{SettleTask: s}} }
+
+// FromAsk wraps a.
+func FromAsk(a *Ask) *Command { return &Command{Op: &Command_Ask{Ask: a}} }
+
+// FromBreak wraps b.
+func FromBreak(b *Break) *Command { return &Command{Op: &Command_Break{Break: b}} }
+
+// FromHandOver wraps h.
+func FromHandOver(h *HandOver) *Command { return &Command{Op: &Command_HandOver{HandOver: h}} }
+
+// FromCalendar wraps c.
+func FromCalendar(c *Calendar) *Command { return &Command{Op: &Command_Calendar{Calendar: c}} }

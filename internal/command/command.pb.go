@@ -73,6 +73,61 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_internal_command_command_proto_rawDescGZIP(), []int{0}
 }
 
+type TaskVerdict int32
+
+const (
+	TaskVerdict_VERDICT_UNSPECIFIED TaskVerdict = 0
+	// The task was done after all.
+	TaskVerdict_VERDICT_DONE TaskVerdict = 1
+	// The task has failed.
+	TaskVerdict_VERDICT_FAILED TaskVerdict = 2
+	// The task can be claimed again, with all its attempts.
+	TaskVerdict_VERDICT_RETRY TaskVerdict = 3
+)
+
+// Enum value maps for TaskVerdict.
+var (
+	TaskVerdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_DONE",
+		2: "VERDICT_FAILED",
+		3: "VERDICT_RETRY",
+	}
+	TaskVerdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED": 0,
+		"VERDICT_DONE":        1,
+		"VERDICT_FAILED":      2,
+		"VERDICT_RETRY":       3,
+	}
+)
+
+func (x TaskVerdict) Enum() *TaskVerdict {
+	p := new(TaskVerdict)
+	*p = x
+	return p
+}
+
+func (x TaskVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TaskVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_command_command_proto_enumTypes[1].Descriptor()
+}
+
+func (TaskVerdict) Type() protoreflect.EnumType {
+	return &file_internal_command_command_proto_enumTypes[1]
+}
+
+func (x TaskVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TaskVerdict.Descriptor instead.
+func (TaskVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{1}
+}
+
 // Entry is the content of one entry of the replicated log: a batch of commands that share one reading of the clock. An
 // entry without commands is a tick: it only moves the clock.
 type Entry struct {
@@ -160,6 +215,15 @@ type Command struct {
 	//	*Command_RenewSession
 	//	*Command_EndSession
 	//	*Command_Configure
+	//	*Command_ClaimTask
+	//	*Command_FinishTask
+	//	*Command_RenewTask
+	//	*Command_ForgetTask
+	//	*Command_SettleTask
+	//	*Command_Ask
+	//	*Command_Break
+	//	*Command_HandOver
+	//	*Command_Calendar
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -283,6 +347,87 @@ func (x *Command) GetConfigure() *Configure {
 	return nil
 }
 
+func (x *Command) GetClaimTask() *ClaimTask {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ClaimTask); ok {
+			return x.ClaimTask
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFinishTask() *FinishTask {
+	if x != nil {
+		if x, ok := x.Op.(*Command_FinishTask); ok {
+			return x.FinishTask
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRenewTask() *RenewTask {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RenewTask); ok {
+			return x.RenewTask
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetForgetTask() *ForgetTask {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ForgetTask); ok {
+			return x.ForgetTask
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSettleTask() *SettleTask {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SettleTask); ok {
+			return x.SettleTask
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAsk() *Ask {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Ask); ok {
+			return x.Ask
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetBreak() *Break {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Break); ok {
+			return x.Break
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHandOver() *HandOver {
+	if x != nil {
+		if x, ok := x.Op.(*Command_HandOver); ok {
+			return x.HandOver
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCalendar() *Calendar {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Calendar); ok {
+			return x.Calendar
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -323,6 +468,43 @@ type Command_Configure struct {
 	Configure *Configure `protobuf:"bytes,9,opt,name=configure,proto3,oneof"`
 }
 
+type Command_ClaimTask struct {
+	// Since version 2:
+	ClaimTask *ClaimTask `protobuf:"bytes,10,opt,name=claim_task,json=claimTask,proto3,oneof"`
+}
+
+type Command_FinishTask struct {
+	FinishTask *FinishTask `protobuf:"bytes,11,opt,name=finish_task,json=finishTask,proto3,oneof"`
+}
+
+type Command_RenewTask struct {
+	RenewTask *RenewTask `protobuf:"bytes,12,opt,name=renew_task,json=renewTask,proto3,oneof"`
+}
+
+type Command_ForgetTask struct {
+	ForgetTask *ForgetTask `protobuf:"bytes,13,opt,name=forget_task,json=forgetTask,proto3,oneof"`
+}
+
+type Command_SettleTask struct {
+	SettleTask *SettleTask `protobuf:"bytes,14,opt,name=settle_task,json=settleTask,proto3,oneof"`
+}
+
+type Command_Ask struct {
+	Ask *Ask `protobuf:"bytes,15,opt,name=ask,proto3,oneof"`
+}
+
+type Command_Break struct {
+	Break *Break `protobuf:"bytes,16,opt,name=break,proto3,oneof"`
+}
+
+type Command_HandOver struct {
+	HandOver *HandOver `protobuf:"bytes,17,opt,name=hand_over,json=handOver,proto3,oneof"`
+}
+
+type Command_Calendar struct {
+	Calendar *Calendar `protobuf:"bytes,18,opt,name=calendar,proto3,oneof"`
+}
+
 func (*Command_Acquire) isCommand_Op() {}
 
 func (*Command_Release) isCommand_Op() {}
@@ -340,6 +522,24 @@ func (*Command_RenewSession) isCommand_Op() {}
 func (*Command_EndSession) isCommand_Op() {}
 
 func (*Command_Configure) isCommand_Op() {}
+
+func (*Command_ClaimTask) isCommand_Op() {}
+
+func (*Command_FinishTask) isCommand_Op() {}
+
+func (*Command_RenewTask) isCommand_Op() {}
+
+func (*Command_ForgetTask) isCommand_Op() {}
+
+func (*Command_SettleTask) isCommand_Op() {}
+
+func (*Command_Ask) isCommand_Op() {}
+
+func (*Command_Break) isCommand_Op() {}
+
+func (*Command_HandOver) isCommand_Op() {}
+
+func (*Command_Calendar) isCommand_Op() {}
 
 // Acquire asks for a hold on a lock, or for the same hold or place again when its key is known.
 type Acquire struct {
@@ -363,7 +563,10 @@ type Acquire struct {
 	// cancel the place of a newer one. 0: none.
 	Attachment uint64 `protobuf:"fixed64,11,opt,name=attachment,proto3" json:"attachment,omitempty"`
 	// Sequence number of the request within its shared session; 0: none.
-	Request       uint64 `protobuf:"varint,12,opt,name=request,proto3" json:"request,omitempty"`
+	Request uint64 `protobuf:"varint,12,opt,name=request,proto3" json:"request,omitempty"`
+	// Since version 2: the locks of a set, of which all or none are granted. Then name, mode and slots stay empty, and no
+	// name comes twice.
+	Set           []*SetMember `protobuf:"bytes,13,rep,name=set,proto3" json:"set,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,6 +685,73 @@ func (x *Acquire) GetRequest() uint64 {
 	return 0
 }
 
+func (x *Acquire) GetSet() []*SetMember {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+type SetMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Mode          Mode                   `protobuf:"varint,2,opt,name=mode,proto3,enum=doubledutch.command.Mode" json:"mode,omitempty"`
+	Slots         uint32                 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMember) Reset() {
+	*x = SetMember{}
+	mi := &file_internal_command_command_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMember) ProtoMessage() {}
+
+func (x *SetMember) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
+func (*SetMember) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SetMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetMember) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_EXCLUSIVE
+}
+
+func (x *SetMember) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
 // Release gives up the hold, or the place in the queue, that a key stands for.
 type Release struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -496,7 +766,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_internal_command_command_proto_msgTypes[3]
+	mi := &file_internal_command_command_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +778,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[3]
+	mi := &file_internal_command_command_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +791,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{3}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Release) GetName() string {
@@ -567,7 +837,7 @@ type Renew struct {
 
 func (x *Renew) Reset() {
 	*x = Renew{}
-	mi := &file_internal_command_command_proto_msgTypes[4]
+	mi := &file_internal_command_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +849,7 @@ func (x *Renew) String() string {
 func (*Renew) ProtoMessage() {}
 
 func (x *Renew) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[4]
+	mi := &file_internal_command_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +862,7 @@ func (x *Renew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renew.ProtoReflect.Descriptor instead.
 func (*Renew) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{4}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Renew) GetName() string {
@@ -643,7 +913,7 @@ type Abandon struct {
 
 func (x *Abandon) Reset() {
 	*x = Abandon{}
-	mi := &file_internal_command_command_proto_msgTypes[5]
+	mi := &file_internal_command_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +925,7 @@ func (x *Abandon) String() string {
 func (*Abandon) ProtoMessage() {}
 
 func (x *Abandon) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[5]
+	mi := &file_internal_command_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +938,7 @@ func (x *Abandon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abandon.ProtoReflect.Descriptor instead.
 func (*Abandon) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{5}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Abandon) GetKey() string {
@@ -695,7 +965,7 @@ type Poll struct {
 
 func (x *Poll) Reset() {
 	*x = Poll{}
-	mi := &file_internal_command_command_proto_msgTypes[6]
+	mi := &file_internal_command_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +977,7 @@ func (x *Poll) String() string {
 func (*Poll) ProtoMessage() {}
 
 func (x *Poll) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[6]
+	mi := &file_internal_command_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +990,7 @@ func (x *Poll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poll.ProtoReflect.Descriptor instead.
 func (*Poll) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{6}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Poll) GetKeys() []string {
@@ -742,7 +1012,7 @@ type OpenSession struct {
 
 func (x *OpenSession) Reset() {
 	*x = OpenSession{}
-	mi := &file_internal_command_command_proto_msgTypes[7]
+	mi := &file_internal_command_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +1024,7 @@ func (x *OpenSession) String() string {
 func (*OpenSession) ProtoMessage() {}
 
 func (x *OpenSession) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[7]
+	mi := &file_internal_command_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +1037,7 @@ func (x *OpenSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
 func (*OpenSession) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{7}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OpenSession) GetId() string {
@@ -810,7 +1080,7 @@ type RenewSession struct {
 
 func (x *RenewSession) Reset() {
 	*x = RenewSession{}
-	mi := &file_internal_command_command_proto_msgTypes[8]
+	mi := &file_internal_command_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1092,7 @@ func (x *RenewSession) String() string {
 func (*RenewSession) ProtoMessage() {}
 
 func (x *RenewSession) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[8]
+	mi := &file_internal_command_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1105,7 @@ func (x *RenewSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewSession.ProtoReflect.Descriptor instead.
 func (*RenewSession) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{8}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RenewSession) GetId() string {
@@ -868,7 +1138,7 @@ type EndSession struct {
 
 func (x *EndSession) Reset() {
 	*x = EndSession{}
-	mi := &file_internal_command_command_proto_msgTypes[9]
+	mi := &file_internal_command_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1150,7 @@ func (x *EndSession) String() string {
 func (*EndSession) ProtoMessage() {}
 
 func (x *EndSession) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[9]
+	mi := &file_internal_command_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1163,7 @@ func (x *EndSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndSession.ProtoReflect.Descriptor instead.
 func (*EndSession) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{9}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EndSession) GetId() string {
@@ -901,6 +1171,754 @@ func (x *EndSession) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+// ClaimTask asks for permission to do a task, or for the same permission or place again when its key is known.
+type ClaimTask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Id of a shared session; empty for a private one.
+	Session string `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	// Lifetime of the claim without renewal; 0 when a shared session is named.
+	Ttl int64 `protobuf:"varint,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// 0: answer at once. Positive: wait so long until the task is over or can be claimed. Negative: as long as somebody polls.
+	Wait int64 `protobuf:"varint,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	// How long the record stays after the task is over, one way or the other; negative: for good.
+	Keep int64 `protobuf:"varint,6,opt,name=keep,proto3" json:"keep,omitempty"`
+	// 0: any number.
+	MaxAttempts uint32 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// How long after a failed or lost attempt the task can be claimed again.
+	RetryDelay int64 `protobuf:"varint,8,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	// A lost claimant makes the task unknown instead of claimable.
+	AtMostOnce bool `protobuf:"varint,9,opt,name=at_most_once,json=atMostOnce,proto3" json:"at_most_once,omitempty"`
+	// How long after the end of the last run the task can be claimed again, whatever else would allow it. 0: no such rule.
+	AtLeast int64 `protobuf:"varint,10,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// The slot of a schedule that the claim is for, in calendar time (nanoseconds since 1970, UTC): from start, inclusive, to
+	// end, exclusive. 0, 0: no schedule.
+	SlotStart     int64  `protobuf:"varint,11,opt,name=slot_start,json=slotStart,proto3" json:"slot_start,omitempty"`
+	SlotEnd       int64  `protobuf:"varint,12,opt,name=slot_end,json=slotEnd,proto3" json:"slot_end,omitempty"`
+	Owner         string `protobuf:"bytes,13,opt,name=owner,proto3" json:"owner,omitempty"`
+	Metadata      string `protobuf:"bytes,14,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Attachment    uint64 `protobuf:"fixed64,15,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	Request       uint64 `protobuf:"varint,16,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimTask) Reset() {
+	*x = ClaimTask{}
+	mi := &file_internal_command_command_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimTask) ProtoMessage() {}
+
+func (x *ClaimTask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimTask.ProtoReflect.Descriptor instead.
+func (*ClaimTask) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ClaimTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClaimTask) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ClaimTask) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *ClaimTask) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetWait() int64 {
+	if x != nil {
+		return x.Wait
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetKeep() int64 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetRetryDelay() int64 {
+	if x != nil {
+		return x.RetryDelay
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetAtMostOnce() bool {
+	if x != nil {
+		return x.AtMostOnce
+	}
+	return false
+}
+
+func (x *ClaimTask) GetAtLeast() int64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetSlotStart() int64 {
+	if x != nil {
+		return x.SlotStart
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetSlotEnd() int64 {
+	if x != nil {
+		return x.SlotEnd
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ClaimTask) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *ClaimTask) GetAttachment() uint64 {
+	if x != nil {
+		return x.Attachment
+	}
+	return 0
+}
+
+func (x *ClaimTask) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+// FinishTask reports the end of an attempt.
+type FinishTask struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key    string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Failed bool                   `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	// What came of it, or what went wrong.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	Session       string `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	Request       uint64 `protobuf:"varint,6,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTask) Reset() {
+	*x = FinishTask{}
+	mi := &file_internal_command_command_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTask) ProtoMessage() {}
+
+func (x *FinishTask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTask.ProtoReflect.Descriptor instead.
+func (*FinishTask) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *FinishTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FinishTask) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *FinishTask) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *FinishTask) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *FinishTask) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *FinishTask) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+// RenewTask starts the lifetime of the session behind a claim anew.
+type RenewTask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// 0: the lifetime stays what it was.
+	Ttl int64 `protobuf:"varint,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Replaces what was told before, if set.
+	Progress      *string `protobuf:"bytes,4,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
+	Session       string  `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	Request       uint64  `protobuf:"varint,6,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewTask) Reset() {
+	*x = RenewTask{}
+	mi := &file_internal_command_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewTask) ProtoMessage() {}
+
+func (x *RenewTask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewTask.ProtoReflect.Descriptor instead.
+func (*RenewTask) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RenewTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RenewTask) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RenewTask) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *RenewTask) GetProgress() string {
+	if x != nil && x.Progress != nil {
+		return *x.Progress
+	}
+	return ""
+}
+
+func (x *RenewTask) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *RenewTask) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+// ForgetTask removes the record of a task that nobody runs, or of whatever attempt `token` names.
+type ForgetTask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only if this is still the newest token of the task. 0: whichever it is.
+	Token         uint64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetTask) Reset() {
+	*x = ForgetTask{}
+	mi := &file_internal_command_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetTask) ProtoMessage() {}
+
+func (x *ForgetTask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetTask.ProtoReflect.Descriptor instead.
+func (*ForgetTask) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ForgetTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ForgetTask) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+// SettleTask decides about a task that is unknown or failed.
+type SettleTask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only if this is still the newest token of the task.
+	Token   uint64      `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	Verdict TaskVerdict `protobuf:"varint,3,opt,name=verdict,proto3,enum=doubledutch.command.TaskVerdict" json:"verdict,omitempty"`
+	// The result, or the error.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleTask) Reset() {
+	*x = SettleTask{}
+	mi := &file_internal_command_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleTask) ProtoMessage() {}
+
+func (x *SettleTask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleTask.ProtoReflect.Descriptor instead.
+func (*SettleTask) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SettleTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SettleTask) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *SettleTask) GetVerdict() TaskVerdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return TaskVerdict_VERDICT_UNSPECIFIED
+}
+
+func (x *SettleTask) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Ask tells the holders of a lock that somebody wants it.
+type Ask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who asks, and why.
+	Owner  string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How long the holders are asked to take at most.
+	Within        int64 `protobuf:"varint,4,opt,name=within,proto3" json:"within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ask) Reset() {
+	*x = Ask{}
+	mi := &file_internal_command_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ask) ProtoMessage() {}
+
+func (x *Ask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ask.ProtoReflect.Descriptor instead.
+func (*Ask) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Ask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Ask) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Ask) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Ask) GetWithin() int64 {
+	if x != nil {
+		return x.Within
+	}
+	return 0
+}
+
+// Break ends holds by order of an operator.
+type Break struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only holds with a token up to this one, so that a break that is repeated does not hit the next holder.
+	UpToToken uint64 `protobuf:"varint,2,opt,name=up_to_token,json=upToToken,proto3" json:"up_to_token,omitempty"`
+	// Who orders it, and why.
+	Owner         string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Break) Reset() {
+	*x = Break{}
+	mi := &file_internal_command_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Break) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Break) ProtoMessage() {}
+
+func (x *Break) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Break.ProtoReflect.Descriptor instead.
+func (*Break) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Break) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Break) GetUpToToken() uint64 {
+	if x != nil {
+		return x.UpToToken
+	}
+	return 0
+}
+
+func (x *Break) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Break) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// HandOver releases a hold in favour of one who waits, past those before it in the queue.
+type HandOver struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The owner that the successor has named: the first of them in the queue.
+	To            string `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Session       string `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
+	Request       uint64 `protobuf:"varint,5,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOver) Reset() {
+	*x = HandOver{}
+	mi := &file_internal_command_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOver) ProtoMessage() {}
+
+func (x *HandOver) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
+func (*HandOver) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *HandOver) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HandOver) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *HandOver) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *HandOver) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *HandOver) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+// Calendar brings the leader's wall clock into the log.
+type Calendar struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nanoseconds since 1970, UTC.
+	At int64 `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`
+	// By order of an operator: set it also backwards.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Calendar) Reset() {
+	*x = Calendar{}
+	mi := &file_internal_command_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Calendar) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Calendar) ProtoMessage() {}
+
+func (x *Calendar) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Calendar.ProtoReflect.Descriptor instead.
+func (*Calendar) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Calendar) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Calendar) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // Configure replaces the replicated settings.
@@ -913,7 +1931,7 @@ type Configure struct {
 
 func (x *Configure) Reset() {
 	*x = Configure{}
-	mi := &file_internal_command_command_proto_msgTypes[10]
+	mi := &file_internal_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1943,7 @@ func (x *Configure) String() string {
 func (*Configure) ProtoMessage() {}
 
 func (x *Configure) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[10]
+	mi := &file_internal_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1956,7 @@ func (x *Configure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configure.ProtoReflect.Descriptor instead.
 func (*Configure) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{10}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Configure) GetSettings() *Settings {
@@ -971,14 +1989,23 @@ type Settings struct {
 	// Holds and places in all.
 	MaxClaims uint32 `protobuf:"varint,17,opt,name=max_claims,json=maxClaims,proto3" json:"max_claims,omitempty"`
 	// Bytes of names, owners and metadata in all.
-	MaxTextBytes  uint64 `protobuf:"varint,18,opt,name=max_text_bytes,json=maxTextBytes,proto3" json:"max_text_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxTextBytes uint64 `protobuf:"varint,18,opt,name=max_text_bytes,json=maxTextBytes,proto3" json:"max_text_bytes,omitempty"`
+	// Since version 2; 0 stands for the default of version 2.
+	MaxSet   uint32 `protobuf:"varint,19,opt,name=max_set,json=maxSet,proto3" json:"max_set,omitempty"`
+	MaxTasks uint32 `protobuf:"varint,20,opt,name=max_tasks,json=maxTasks,proto3" json:"max_tasks,omitempty"`
+	// Bytes of a task's result, error or progress, and of a reason.
+	MaxResult uint32 `protobuf:"varint,21,opt,name=max_result,json=maxResult,proto3" json:"max_result,omitempty"`
+	// Past holds that are remembered, in all and of one lock, and for how long.
+	MaxHistory        uint32 `protobuf:"varint,22,opt,name=max_history,json=maxHistory,proto3" json:"max_history,omitempty"`
+	MaxHistoryPerLock uint32 `protobuf:"varint,23,opt,name=max_history_per_lock,json=maxHistoryPerLock,proto3" json:"max_history_per_lock,omitempty"`
+	HistoryRetention  int64  `protobuf:"varint,24,opt,name=history_retention,json=historyRetention,proto3" json:"history_retention,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_internal_command_command_proto_msgTypes[11]
+	mi := &file_internal_command_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +2017,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[11]
+	mi := &file_internal_command_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +2030,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{11}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Settings) GetMaxTtl() int64 {
@@ -1132,6 +2159,48 @@ func (x *Settings) GetMaxTextBytes() uint64 {
 	return 0
 }
 
+func (x *Settings) GetMaxSet() uint32 {
+	if x != nil {
+		return x.MaxSet
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxTasks() uint32 {
+	if x != nil {
+		return x.MaxTasks
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxResult() uint32 {
+	if x != nil {
+		return x.MaxResult
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxHistory() uint32 {
+	if x != nil {
+		return x.MaxHistory
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxHistoryPerLock() uint32 {
+	if x != nil {
+		return x.MaxHistoryPerLock
+	}
+	return 0
+}
+
+func (x *Settings) GetHistoryRetention() int64 {
+	if x != nil {
+		return x.HistoryRetention
+	}
+	return 0
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -1141,6 +2210,9 @@ type Record struct {
 	//	*Record_Lock
 	//	*Record_Spent
 	//	*Record_Trailer
+	//	*Record_Task
+	//	*Record_History
+	//	*Record_Broken
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1148,7 +2220,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_internal_command_command_proto_msgTypes[12]
+	mi := &file_internal_command_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +2232,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[12]
+	mi := &file_internal_command_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +2245,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{12}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Record) GetKind() isRecord_Kind {
@@ -1228,6 +2300,33 @@ func (x *Record) GetTrailer() *SnapshotTrailer {
 	return nil
 }
 
+func (x *Record) GetTask() *TaskRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Task); ok {
+			return x.Task
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetHistory() *HistoryRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_History); ok {
+			return x.History
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetBroken() *BrokenRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Broken); ok {
+			return x.Broken
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -1252,6 +2351,19 @@ type Record_Trailer struct {
 	Trailer *SnapshotTrailer `protobuf:"bytes,5,opt,name=trailer,proto3,oneof"`
 }
 
+type Record_Task struct {
+	// Since version 2:
+	Task *TaskRecord `protobuf:"bytes,6,opt,name=task,proto3,oneof"`
+}
+
+type Record_History struct {
+	History *HistoryRecord `protobuf:"bytes,7,opt,name=history,proto3,oneof"`
+}
+
+type Record_Broken struct {
+	Broken *BrokenRecord `protobuf:"bytes,8,opt,name=broken,proto3,oneof"`
+}
+
 func (*Record_Header) isRecord_Kind() {}
 
 func (*Record_Session) isRecord_Kind() {}
@@ -1262,20 +2374,28 @@ func (*Record_Spent) isRecord_Kind() {}
 
 func (*Record_Trailer) isRecord_Kind() {}
 
+func (*Record_Task) isRecord_Kind() {}
+
+func (*Record_History) isRecord_Kind() {}
+
+func (*Record_Broken) isRecord_Kind() {}
+
 type SnapshotHeader struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Now           int64                  `protobuf:"varint,2,opt,name=now,proto3" json:"now,omitempty"`
-	LastToken     uint64                 `protobuf:"varint,3,opt,name=last_token,json=lastToken,proto3" json:"last_token,omitempty"`
-	LastSeq       uint64                 `protobuf:"varint,4,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
-	Settings      *Settings              `protobuf:"bytes,5,opt,name=settings,proto3" json:"settings,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Now       int64                  `protobuf:"varint,2,opt,name=now,proto3" json:"now,omitempty"`
+	LastToken uint64                 `protobuf:"varint,3,opt,name=last_token,json=lastToken,proto3" json:"last_token,omitempty"`
+	LastSeq   uint64                 `protobuf:"varint,4,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	Settings  *Settings              `protobuf:"bytes,5,opt,name=settings,proto3" json:"settings,omitempty"`
+	// Since version 2: what is known of the calendar, oldest first.
+	Calendar      []*CalendarAnchor `protobuf:"bytes,6,rep,name=calendar,proto3" json:"calendar,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_internal_command_command_proto_msgTypes[13]
+	mi := &file_internal_command_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +2407,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[13]
+	mi := &file_internal_command_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +2420,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{13}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SnapshotHeader) GetVersion() uint32 {
@@ -1338,6 +2458,66 @@ func (x *SnapshotHeader) GetSettings() *Settings {
 	return nil
 }
 
+func (x *SnapshotHeader) GetCalendar() []*CalendarAnchor {
+	if x != nil {
+		return x.Calendar
+	}
+	return nil
+}
+
+// CalendarAnchor says that at the cluster time `now`, and until the next anchor, the calendar is ahead of it by `wall - now`.
+type CalendarAnchor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Now           int64                  `protobuf:"varint,1,opt,name=now,proto3" json:"now,omitempty"`
+	Wall          int64                  `protobuf:"varint,2,opt,name=wall,proto3" json:"wall,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalendarAnchor) Reset() {
+	*x = CalendarAnchor{}
+	mi := &file_internal_command_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalendarAnchor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalendarAnchor) ProtoMessage() {}
+
+func (x *CalendarAnchor) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalendarAnchor.ProtoReflect.Descriptor instead.
+func (*CalendarAnchor) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CalendarAnchor) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+func (x *CalendarAnchor) GetWall() int64 {
+	if x != nil {
+		return x.Wall
+	}
+	return 0
+}
+
 type SessionRecord struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1356,7 +2536,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[14]
+	mi := &file_internal_command_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +2548,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[14]
+	mi := &file_internal_command_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +2561,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{14}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SessionRecord) GetId() string {
@@ -1463,7 +2643,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_internal_command_command_proto_msgTypes[15]
+	mi := &file_internal_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +2655,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[15]
+	mi := &file_internal_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +2668,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{15}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reply) GetRequest() uint64 {
@@ -1527,20 +2707,22 @@ func (x *Reply) GetReleased() uint32 {
 }
 
 type LockRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Slots         uint32                 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`
-	BlockedUntil  int64                  `protobuf:"varint,3,opt,name=blocked_until,json=blockedUntil,proto3" json:"blocked_until,omitempty"`
-	BlockedSeq    uint64                 `protobuf:"varint,4,opt,name=blocked_seq,json=blockedSeq,proto3" json:"blocked_seq,omitempty"`
-	Holders       []*Claim               `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
-	Waiters       []*Claim               `protobuf:"bytes,6,rep,name=waiters,proto3" json:"waiters,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Slots        uint32                 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`
+	BlockedUntil int64                  `protobuf:"varint,3,opt,name=blocked_until,json=blockedUntil,proto3" json:"blocked_until,omitempty"`
+	BlockedSeq   uint64                 `protobuf:"varint,4,opt,name=blocked_seq,json=blockedSeq,proto3" json:"blocked_seq,omitempty"`
+	Holders      []*Claim               `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
+	Waiters      []*Claim               `protobuf:"bytes,6,rep,name=waiters,proto3" json:"waiters,omitempty"`
+	// Since version 2: what the holders have been asked.
+	Ask           *AskRecord `protobuf:"bytes,7,opt,name=ask,proto3" json:"ask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LockRecord) Reset() {
 	*x = LockRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[16]
+	mi := &file_internal_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +2734,7 @@ func (x *LockRecord) String() string {
 func (*LockRecord) ProtoMessage() {}
 
 func (x *LockRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[16]
+	mi := &file_internal_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +2747,7 @@ func (x *LockRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockRecord.ProtoReflect.Descriptor instead.
 func (*LockRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{16}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LockRecord) GetName() string {
@@ -1610,6 +2792,81 @@ func (x *LockRecord) GetWaiters() []*Claim {
 	return nil
 }
 
+func (x *LockRecord) GetAsk() *AskRecord {
+	if x != nil {
+		return x.Ask
+	}
+	return nil
+}
+
+type AskRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskRecord) Reset() {
+	*x = AskRecord{}
+	mi := &file_internal_command_command_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskRecord) ProtoMessage() {}
+
+func (x *AskRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskRecord.ProtoReflect.Descriptor instead.
+func (*AskRecord) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AskRecord) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *AskRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AskRecord) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *AskRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // Claim is a key's hold on a lock or its place in the queue.
 type Claim struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1631,14 +2888,17 @@ type Claim struct {
 	Owner      string `protobuf:"bytes,12,opt,name=owner,proto3" json:"owner,omitempty"`
 	Metadata   string `protobuf:"bytes,13,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	// Hold: how long it stood in the queue.
-	Waited        int64 `protobuf:"varint,14,opt,name=waited,proto3" json:"waited,omitempty"`
+	Waited int64 `protobuf:"varint,14,opt,name=waited,proto3" json:"waited,omitempty"`
+	// Since version 2: the locks of the set that the claim belongs to, in the order of their names. The lock of the first
+	// one has the deadlines.
+	Set           []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_internal_command_command_proto_msgTypes[17]
+	mi := &file_internal_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +2910,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[17]
+	mi := &file_internal_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +2923,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{17}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Claim) GetKey() string {
@@ -1764,6 +3024,486 @@ func (x *Claim) GetWaited() int64 {
 	return 0
 }
 
+func (x *Claim) GetSet() []string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+// TaskRecord is one task. Its claimant and those who wait are claims.
+type TaskRecord struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Status      uint32                 `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	Attempts    uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	MaxAttempts uint32                 `protobuf:"varint,4,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	Token       uint64                 `protobuf:"varint,5,opt,name=token,proto3" json:"token,omitempty"`
+	AtMostOnce  bool                   `protobuf:"varint,6,opt,name=at_most_once,json=atMostOnce,proto3" json:"at_most_once,omitempty"`
+	Keep        int64                  `protobuf:"varint,7,opt,name=keep,proto3" json:"keep,omitempty"`
+	RetryDelay  int64                  `protobuf:"varint,8,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	AtLeast     int64                  `protobuf:"varint,9,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	SlotStart   int64                  `protobuf:"varint,10,opt,name=slot_start,json=slotStart,proto3" json:"slot_start,omitempty"`
+	SlotEnd     int64                  `protobuf:"varint,11,opt,name=slot_end,json=slotEnd,proto3" json:"slot_end,omitempty"`
+	Text        string                 `protobuf:"bytes,12,opt,name=text,proto3" json:"text,omitempty"`
+	Progress    string                 `protobuf:"bytes,13,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Who had the newest claim.
+	Owner    string `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
+	Metadata string `protobuf:"bytes,15,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Since    int64  `protobuf:"varint,16,opt,name=since,proto3" json:"since,omitempty"`
+	Ended    int64  `protobuf:"varint,17,opt,name=ended,proto3" json:"ended,omitempty"`
+	// When it can be claimed again, or, when it is over, when the record goes; -1 for never.
+	TimerAt  int64  `protobuf:"varint,18,opt,name=timer_at,json=timerAt,proto3" json:"timer_at,omitempty"`
+	TimerSeq uint64 `protobuf:"varint,19,opt,name=timer_seq,json=timerSeq,proto3" json:"timer_seq,omitempty"`
+	// The key that ended the newest attempt, and how, so that a repetition gets the same answer.
+	Finisher       string   `protobuf:"bytes,20,opt,name=finisher,proto3" json:"finisher,omitempty"`
+	FinisherFailed bool     `protobuf:"varint,21,opt,name=finisher_failed,json=finisherFailed,proto3" json:"finisher_failed,omitempty"`
+	Claimant       *Claim   `protobuf:"bytes,22,opt,name=claimant,proto3" json:"claimant,omitempty"`
+	Waiters        []*Claim `protobuf:"bytes,23,rep,name=waiters,proto3" json:"waiters,omitempty"`
+	// End of the last run that was not taken back; -1: none.
+	LastRun       int64 `protobuf:"varint,24,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRecord) Reset() {
+	*x = TaskRecord{}
+	mi := &file_internal_command_command_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRecord) ProtoMessage() {}
+
+func (x *TaskRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
+func (*TaskRecord) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *TaskRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetAtMostOnce() bool {
+	if x != nil {
+		return x.AtMostOnce
+	}
+	return false
+}
+
+func (x *TaskRecord) GetKeep() int64 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetRetryDelay() int64 {
+	if x != nil {
+		return x.RetryDelay
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetAtLeast() int64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetSlotStart() int64 {
+	if x != nil {
+		return x.SlotStart
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetSlotEnd() int64 {
+	if x != nil {
+		return x.SlotEnd
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetProgress() string {
+	if x != nil {
+		return x.Progress
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetTimerAt() int64 {
+	if x != nil {
+		return x.TimerAt
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetTimerSeq() uint64 {
+	if x != nil {
+		return x.TimerSeq
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetFinisher() string {
+	if x != nil {
+		return x.Finisher
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetFinisherFailed() bool {
+	if x != nil {
+		return x.FinisherFailed
+	}
+	return false
+}
+
+func (x *TaskRecord) GetClaimant() *Claim {
+	if x != nil {
+		return x.Claimant
+	}
+	return nil
+}
+
+func (x *TaskRecord) GetWaiters() []*Claim {
+	if x != nil {
+		return x.Waiters
+	}
+	return nil
+}
+
+func (x *TaskRecord) GetLastRun() int64 {
+	if x != nil {
+		return x.LastRun
+	}
+	return 0
+}
+
+// HistoryRecord is some past holds, oldest first.
+type HistoryRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holds         []*PastHold            `protobuf:"bytes,1,rep,name=holds,proto3" json:"holds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRecord) Reset() {
+	*x = HistoryRecord{}
+	mi := &file_internal_command_command_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRecord) ProtoMessage() {}
+
+func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
+func (*HistoryRecord) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *HistoryRecord) GetHolds() []*PastHold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+type PastHold struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Token  uint64                 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	Mode   Mode                   `protobuf:"varint,3,opt,name=mode,proto3,enum=doubledutch.command.Mode" json:"mode,omitempty"`
+	Slots  uint32                 `protobuf:"varint,4,opt,name=slots,proto3" json:"slots,omitempty"`
+	Owner  string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
+	Since  int64                  `protobuf:"varint,6,opt,name=since,proto3" json:"since,omitempty"`
+	Ended  int64                  `protobuf:"varint,7,opt,name=ended,proto3" json:"ended,omitempty"`
+	Waited int64                  `protobuf:"varint,8,opt,name=waited,proto3" json:"waited,omitempty"`
+	// How it ended: an event kind of the lock table.
+	How uint32 `protobuf:"varint,9,opt,name=how,proto3" json:"how,omitempty"`
+	// Break: by whom and why. Hand-over: to whom.
+	By            string `protobuf:"bytes,10,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastHold) Reset() {
+	*x = PastHold{}
+	mi := &file_internal_command_command_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastHold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastHold) ProtoMessage() {}
+
+func (x *PastHold) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastHold.ProtoReflect.Descriptor instead.
+func (*PastHold) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PastHold) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PastHold) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *PastHold) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_EXCLUSIVE
+}
+
+func (x *PastHold) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *PastHold) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *PastHold) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *PastHold) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *PastHold) GetWaited() int64 {
+	if x != nil {
+		return x.Waited
+	}
+	return 0
+}
+
+func (x *PastHold) GetHow() uint32 {
+	if x != nil {
+		return x.How
+	}
+	return 0
+}
+
+func (x *PastHold) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *PastHold) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// BrokenRecord is why keys were broken, oldest first.
+type BrokenRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrokenRecord) Reset() {
+	*x = BrokenRecord{}
+	mi := &file_internal_command_command_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrokenRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrokenRecord) ProtoMessage() {}
+
+func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrokenRecord.ProtoReflect.Descriptor instead.
+func (*BrokenRecord) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *BrokenRecord) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BrokenRecord) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *BrokenRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *BrokenRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type SpentRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Keys          []*Spent               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
@@ -1773,7 +3513,7 @@ type SpentRecord struct {
 
 func (x *SpentRecord) Reset() {
 	*x = SpentRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[18]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +3525,7 @@ func (x *SpentRecord) String() string {
 func (*SpentRecord) ProtoMessage() {}
 
 func (x *SpentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[18]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +3538,7 @@ func (x *SpentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpentRecord.ProtoReflect.Descriptor instead.
 func (*SpentRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{18}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SpentRecord) GetKeys() []*Spent {
@@ -1818,7 +3558,7 @@ type Spent struct {
 
 func (x *Spent) Reset() {
 	*x = Spent{}
-	mi := &file_internal_command_command_proto_msgTypes[19]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +3570,7 @@ func (x *Spent) String() string {
 func (*Spent) ProtoMessage() {}
 
 func (x *Spent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[19]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +3583,7 @@ func (x *Spent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spent.ProtoReflect.Descriptor instead.
 func (*Spent) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{19}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Spent) GetKey() string {
@@ -1866,14 +3606,18 @@ type SnapshotTrailer struct {
 	Locks    uint64                 `protobuf:"varint,2,opt,name=locks,proto3" json:"locks,omitempty"`
 	Spent    uint64                 `protobuf:"varint,3,opt,name=spent,proto3" json:"spent,omitempty"`
 	// SHA-256 over all bytes before the trailer's length prefix.
-	Sha256        []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Since version 2:
+	Tasks         uint64 `protobuf:"varint,5,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	History       uint64 `protobuf:"varint,6,opt,name=history,proto3" json:"history,omitempty"`
+	Broken        uint64 `protobuf:"varint,7,opt,name=broken,proto3" json:"broken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_internal_command_command_proto_msgTypes[20]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +3629,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[20]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +3642,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{20}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SnapshotTrailer) GetSessions() uint64 {
@@ -1929,6 +3673,27 @@ func (x *SnapshotTrailer) GetSha256() []byte {
 	return nil
 }
 
+func (x *SnapshotTrailer) GetTasks() uint64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+func (x *SnapshotTrailer) GetHistory() uint64 {
+	if x != nil {
+		return x.History
+	}
+	return 0
+}
+
+func (x *SnapshotTrailer) GetBroken() uint64 {
+	if x != nil {
+		return x.Broken
+	}
+	return 0
+}
+
 var File_internal_command_command_proto protoreflect.FileDescriptor
 
 const file_internal_command_command_proto_rawDesc = "" +
@@ -1938,7 +3703,7 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x128\n" +
 	"\bcommands\x18\x03 \x03(\v2\x1c.doubledutch.command.CommandR\bcommands\x12\x12\n" +
-	"\x04term\x18\x04 \x01(\x04R\x04term\"\xb7\x04\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\"\xe2\b\n" +
 	"\aCommand\x128\n" +
 	"\aacquire\x18\x01 \x01(\v2\x1c.doubledutch.command.AcquireH\x00R\aacquire\x128\n" +
 	"\arelease\x18\x02 \x01(\v2\x1c.doubledutch.command.ReleaseH\x00R\arelease\x122\n" +
@@ -1949,8 +3714,23 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\rrenew_session\x18\a \x01(\v2!.doubledutch.command.RenewSessionH\x00R\frenewSession\x12B\n" +
 	"\vend_session\x18\b \x01(\v2\x1f.doubledutch.command.EndSessionH\x00R\n" +
 	"endSession\x12>\n" +
-	"\tconfigure\x18\t \x01(\v2\x1e.doubledutch.command.ConfigureH\x00R\tconfigureB\x04\n" +
-	"\x02op\"\xbf\x02\n" +
+	"\tconfigure\x18\t \x01(\v2\x1e.doubledutch.command.ConfigureH\x00R\tconfigure\x12?\n" +
+	"\n" +
+	"claim_task\x18\n" +
+	" \x01(\v2\x1e.doubledutch.command.ClaimTaskH\x00R\tclaimTask\x12B\n" +
+	"\vfinish_task\x18\v \x01(\v2\x1f.doubledutch.command.FinishTaskH\x00R\n" +
+	"finishTask\x12?\n" +
+	"\n" +
+	"renew_task\x18\f \x01(\v2\x1e.doubledutch.command.RenewTaskH\x00R\trenewTask\x12B\n" +
+	"\vforget_task\x18\r \x01(\v2\x1f.doubledutch.command.ForgetTaskH\x00R\n" +
+	"forgetTask\x12B\n" +
+	"\vsettle_task\x18\x0e \x01(\v2\x1f.doubledutch.command.SettleTaskH\x00R\n" +
+	"settleTask\x12,\n" +
+	"\x03ask\x18\x0f \x01(\v2\x18.doubledutch.command.AskH\x00R\x03ask\x122\n" +
+	"\x05break\x18\x10 \x01(\v2\x1a.doubledutch.command.BreakH\x00R\x05break\x12<\n" +
+	"\thand_over\x18\x11 \x01(\v2\x1d.doubledutch.command.HandOverH\x00R\bhandOver\x12;\n" +
+	"\bcalendar\x18\x12 \x01(\v2\x1d.doubledutch.command.CalendarH\x00R\bcalendarB\x04\n" +
+	"\x02op\"\xf1\x02\n" +
 	"\aAcquire\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -1967,7 +3747,12 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\n" +
 	"attachment\x18\v \x01(\x06R\n" +
 	"attachment\x12\x18\n" +
-	"\arequest\x18\f \x01(\x04R\arequest\"c\n" +
+	"\arequest\x18\f \x01(\x04R\arequest\x120\n" +
+	"\x03set\x18\r \x03(\v2\x1e.doubledutch.command.SetMemberR\x03set\"d\n" +
+	"\tSetMember\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x19.doubledutch.command.ModeR\x04mode\x12\x14\n" +
+	"\x05slots\x18\x03 \x01(\rR\x05slots\"c\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -1997,9 +3782,77 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\arequest\x18\x03 \x01(\x04R\arequest\"\x1c\n" +
 	"\n" +
 	"EndSession\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"F\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xac\x03\n" +
+	"\tClaimTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\x12\x10\n" +
+	"\x03ttl\x18\x04 \x01(\x03R\x03ttl\x12\x12\n" +
+	"\x04wait\x18\x05 \x01(\x03R\x04wait\x12\x12\n" +
+	"\x04keep\x18\x06 \x01(\x03R\x04keep\x12!\n" +
+	"\fmax_attempts\x18\a \x01(\rR\vmaxAttempts\x12\x1f\n" +
+	"\vretry_delay\x18\b \x01(\x03R\n" +
+	"retryDelay\x12 \n" +
+	"\fat_most_once\x18\t \x01(\bR\n" +
+	"atMostOnce\x12\x19\n" +
+	"\bat_least\x18\n" +
+	" \x01(\x03R\aatLeast\x12\x1d\n" +
+	"\n" +
+	"slot_start\x18\v \x01(\x03R\tslotStart\x12\x19\n" +
+	"\bslot_end\x18\f \x01(\x03R\aslotEnd\x12\x14\n" +
+	"\x05owner\x18\r \x01(\tR\x05owner\x12\x1a\n" +
+	"\bmetadata\x18\x0e \x01(\tR\bmetadata\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\x0f \x01(\x06R\n" +
+	"attachment\x12\x18\n" +
+	"\arequest\x18\x10 \x01(\x04R\arequest\"\x92\x01\n" +
+	"\n" +
+	"FinishTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\bR\x06failed\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x18\n" +
+	"\asession\x18\x05 \x01(\tR\asession\x12\x18\n" +
+	"\arequest\x18\x06 \x01(\x04R\arequest\"\xa5\x01\n" +
+	"\tRenewTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x10\n" +
+	"\x03ttl\x18\x03 \x01(\x03R\x03ttl\x12\x1f\n" +
+	"\bprogress\x18\x04 \x01(\tH\x00R\bprogress\x88\x01\x01\x12\x18\n" +
+	"\asession\x18\x05 \x01(\tR\asession\x12\x18\n" +
+	"\arequest\x18\x06 \x01(\x04R\arequestB\v\n" +
+	"\t_progress\"6\n" +
+	"\n" +
+	"ForgetTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\"\x86\x01\n" +
+	"\n" +
+	"SettleTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\x12:\n" +
+	"\averdict\x18\x03 \x01(\x0e2 .doubledutch.command.TaskVerdictR\averdict\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"_\n" +
+	"\x03Ask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06within\x18\x04 \x01(\x03R\x06within\"i\n" +
+	"\x05Break\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\vup_to_token\x18\x02 \x01(\x04R\tupToToken\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"t\n" +
+	"\bHandOver\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x18\n" +
+	"\asession\x18\x04 \x01(\tR\asession\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\x04R\arequest\"0\n" +
+	"\bCalendar\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"F\n" +
 	"\tConfigure\x129\n" +
-	"\bsettings\x18\x01 \x01(\v2\x1d.doubledutch.command.SettingsR\bsettings\"\x94\x05\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1d.doubledutch.command.SettingsR\bsettings\"\xe8\x06\n" +
 	"\bSettings\x12\x17\n" +
 	"\amax_ttl\x18\x01 \x01(\x03R\x06maxTtl\x12\x19\n" +
 	"\bmax_wait\x18\x02 \x01(\x03R\amaxWait\x12$\n" +
@@ -2020,21 +3873,36 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x14max_holders_per_lock\x18\x10 \x01(\rR\x11maxHoldersPerLock\x12\x1d\n" +
 	"\n" +
 	"max_claims\x18\x11 \x01(\rR\tmaxClaims\x12$\n" +
-	"\x0emax_text_bytes\x18\x12 \x01(\x04R\fmaxTextBytes\"\xc2\x02\n" +
+	"\x0emax_text_bytes\x18\x12 \x01(\x04R\fmaxTextBytes\x12\x17\n" +
+	"\amax_set\x18\x13 \x01(\rR\x06maxSet\x12\x1b\n" +
+	"\tmax_tasks\x18\x14 \x01(\rR\bmaxTasks\x12\x1d\n" +
+	"\n" +
+	"max_result\x18\x15 \x01(\rR\tmaxResult\x12\x1f\n" +
+	"\vmax_history\x18\x16 \x01(\rR\n" +
+	"maxHistory\x12/\n" +
+	"\x14max_history_per_lock\x18\x17 \x01(\rR\x11maxHistoryPerLock\x12+\n" +
+	"\x11history_retention\x18\x18 \x01(\x03R\x10historyRetention\"\xf6\x03\n" +
 	"\x06Record\x12=\n" +
 	"\x06header\x18\x01 \x01(\v2#.doubledutch.command.SnapshotHeaderH\x00R\x06header\x12>\n" +
 	"\asession\x18\x02 \x01(\v2\".doubledutch.command.SessionRecordH\x00R\asession\x125\n" +
 	"\x04lock\x18\x03 \x01(\v2\x1f.doubledutch.command.LockRecordH\x00R\x04lock\x128\n" +
 	"\x05spent\x18\x04 \x01(\v2 .doubledutch.command.SpentRecordH\x00R\x05spent\x12@\n" +
-	"\atrailer\x18\x05 \x01(\v2$.doubledutch.command.SnapshotTrailerH\x00R\atrailerB\x06\n" +
-	"\x04kind\"\xb1\x01\n" +
+	"\atrailer\x18\x05 \x01(\v2$.doubledutch.command.SnapshotTrailerH\x00R\atrailer\x125\n" +
+	"\x04task\x18\x06 \x01(\v2\x1f.doubledutch.command.TaskRecordH\x00R\x04task\x12>\n" +
+	"\ahistory\x18\a \x01(\v2\".doubledutch.command.HistoryRecordH\x00R\ahistory\x12;\n" +
+	"\x06broken\x18\b \x01(\v2!.doubledutch.command.BrokenRecordH\x00R\x06brokenB\x06\n" +
+	"\x04kind\"\xf2\x01\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03now\x18\x02 \x01(\x03R\x03now\x12\x1d\n" +
 	"\n" +
 	"last_token\x18\x03 \x01(\x04R\tlastToken\x12\x19\n" +
 	"\blast_seq\x18\x04 \x01(\x04R\alastSeq\x129\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1d.doubledutch.command.SettingsR\bsettings\"\xfd\x01\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1d.doubledutch.command.SettingsR\bsettings\x12?\n" +
+	"\bcalendar\x18\x06 \x03(\v2#.doubledutch.command.CalendarAnchorR\bcalendar\"6\n" +
+	"\x0eCalendarAnchor\x12\x10\n" +
+	"\x03now\x18\x01 \x01(\x03R\x03now\x12\x12\n" +
+	"\x04wall\x18\x02 \x01(\x03R\x04wall\"\xfd\x01\n" +
 	"\rSessionRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x10\n" +
@@ -2050,7 +3918,7 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\tR\x03key\x12\x12\n" +
 	"\x04code\x18\x04 \x01(\rR\x04code\x12\x1a\n" +
-	"\breleased\x18\x05 \x01(\rR\breleased\"\xe8\x01\n" +
+	"\breleased\x18\x05 \x01(\rR\breleased\"\x9a\x02\n" +
 	"\n" +
 	"LockRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -2059,7 +3927,13 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\vblocked_seq\x18\x04 \x01(\x04R\n" +
 	"blockedSeq\x124\n" +
 	"\aholders\x18\x05 \x03(\v2\x1a.doubledutch.command.ClaimR\aholders\x124\n" +
-	"\awaiters\x18\x06 \x03(\v2\x1a.doubledutch.command.ClaimR\awaiters\"\xf6\x02\n" +
+	"\awaiters\x18\x06 \x03(\v2\x1a.doubledutch.command.ClaimR\awaiters\x120\n" +
+	"\x03ask\x18\a \x01(\v2\x1e.doubledutch.command.AskRecordR\x03ask\"_\n" +
+	"\tAskRecord\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\"\x88\x03\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x10\n" +
@@ -2079,21 +3953,80 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"attachment\x12\x14\n" +
 	"\x05owner\x18\f \x01(\tR\x05owner\x12\x1a\n" +
 	"\bmetadata\x18\r \x01(\tR\bmetadata\x12\x16\n" +
-	"\x06waited\x18\x0e \x01(\x03R\x06waited\"=\n" +
+	"\x06waited\x18\x0e \x01(\x03R\x06waited\x12\x10\n" +
+	"\x03set\x18\x0f \x03(\tR\x03set\"\xcd\x05\n" +
+	"\n" +
+	"TaskRecord\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\rR\x06status\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\rR\battempts\x12!\n" +
+	"\fmax_attempts\x18\x04 \x01(\rR\vmaxAttempts\x12\x14\n" +
+	"\x05token\x18\x05 \x01(\x04R\x05token\x12 \n" +
+	"\fat_most_once\x18\x06 \x01(\bR\n" +
+	"atMostOnce\x12\x12\n" +
+	"\x04keep\x18\a \x01(\x03R\x04keep\x12\x1f\n" +
+	"\vretry_delay\x18\b \x01(\x03R\n" +
+	"retryDelay\x12\x19\n" +
+	"\bat_least\x18\t \x01(\x03R\aatLeast\x12\x1d\n" +
+	"\n" +
+	"slot_start\x18\n" +
+	" \x01(\x03R\tslotStart\x12\x19\n" +
+	"\bslot_end\x18\v \x01(\x03R\aslotEnd\x12\x12\n" +
+	"\x04text\x18\f \x01(\tR\x04text\x12\x1a\n" +
+	"\bprogress\x18\r \x01(\tR\bprogress\x12\x14\n" +
+	"\x05owner\x18\x0e \x01(\tR\x05owner\x12\x1a\n" +
+	"\bmetadata\x18\x0f \x01(\tR\bmetadata\x12\x14\n" +
+	"\x05since\x18\x10 \x01(\x03R\x05since\x12\x14\n" +
+	"\x05ended\x18\x11 \x01(\x03R\x05ended\x12\x19\n" +
+	"\btimer_at\x18\x12 \x01(\x03R\atimerAt\x12\x1b\n" +
+	"\ttimer_seq\x18\x13 \x01(\x04R\btimerSeq\x12\x1a\n" +
+	"\bfinisher\x18\x14 \x01(\tR\bfinisher\x12'\n" +
+	"\x0ffinisher_failed\x18\x15 \x01(\bR\x0efinisherFailed\x126\n" +
+	"\bclaimant\x18\x16 \x01(\v2\x1a.doubledutch.command.ClaimR\bclaimant\x124\n" +
+	"\awaiters\x18\x17 \x03(\v2\x1a.doubledutch.command.ClaimR\awaiters\x12\x19\n" +
+	"\blast_run\x18\x18 \x01(\x03R\alastRun\"D\n" +
+	"\rHistoryRecord\x123\n" +
+	"\x05holds\x18\x01 \x03(\v2\x1d.doubledutch.command.PastHoldR\x05holds\"\x8d\x02\n" +
+	"\bPastHold\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\x12-\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x19.doubledutch.command.ModeR\x04mode\x12\x14\n" +
+	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05since\x18\x06 \x01(\x03R\x05since\x12\x14\n" +
+	"\x05ended\x18\a \x01(\x03R\x05ended\x12\x16\n" +
+	"\x06waited\x18\b \x01(\x03R\x06waited\x12\x10\n" +
+	"\x03how\x18\t \x01(\rR\x03how\x12\x0e\n" +
+	"\x02by\x18\n" +
+	" \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\"X\n" +
+	"\fBrokenRecord\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"=\n" +
 	"\vSpentRecord\x12.\n" +
 	"\x04keys\x18\x01 \x03(\v2\x1a.doubledutch.command.SpentR\x04keys\")\n" +
 	"\x05Spent\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"q\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xb9\x01\n" +
 	"\x0fSnapshotTrailer\x12\x1a\n" +
 	"\bsessions\x18\x01 \x01(\x04R\bsessions\x12\x14\n" +
 	"\x05locks\x18\x02 \x01(\x04R\x05locks\x12\x14\n" +
 	"\x05spent\x18\x03 \x01(\x04R\x05spent\x12\x16\n" +
-	"\x06sha256\x18\x04 \x01(\fR\x06sha256*!\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x14\n" +
+	"\x05tasks\x18\x05 \x01(\x04R\x05tasks\x12\x18\n" +
+	"\ahistory\x18\x06 \x01(\x04R\ahistory\x12\x16\n" +
+	"\x06broken\x18\a \x01(\x04R\x06broken*!\n" +
 	"\x04Mode\x12\r\n" +
 	"\tEXCLUSIVE\x10\x00\x12\n" +
 	"\n" +
-	"\x06SHARED\x10\x01B:Z8github.com/doubledutch-lock/doubledutch/internal/commandb\x06proto3"
+	"\x06SHARED\x10\x01*_\n" +
+	"\vTaskVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fVERDICT_DONE\x10\x01\x12\x12\n" +
+	"\x0eVERDICT_FAILED\x10\x02\x12\x11\n" +
+	"\rVERDICT_RETRY\x10\x03B:Z8github.com/doubledutch-lock/doubledutch/internal/commandb\x06proto3"
 
 var (
 	file_internal_command_command_proto_rawDescOnce sync.Once
@@ -2107,61 +4040,99 @@ func file_internal_command_command_proto_rawDescGZIP() []byte {
 	return file_internal_command_command_proto_rawDescData
 }
 
-var file_internal_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_internal_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_internal_command_command_proto_goTypes = []any{
 	(Mode)(0),               // 0: doubledutch.command.Mode
-	(*Entry)(nil),           // 1: doubledutch.command.Entry
-	(*Command)(nil),         // 2: doubledutch.command.Command
-	(*Acquire)(nil),         // 3: doubledutch.command.Acquire
-	(*Release)(nil),         // 4: doubledutch.command.Release
-	(*Renew)(nil),           // 5: doubledutch.command.Renew
-	(*Abandon)(nil),         // 6: doubledutch.command.Abandon
-	(*Poll)(nil),            // 7: doubledutch.command.Poll
-	(*OpenSession)(nil),     // 8: doubledutch.command.OpenSession
-	(*RenewSession)(nil),    // 9: doubledutch.command.RenewSession
-	(*EndSession)(nil),      // 10: doubledutch.command.EndSession
-	(*Configure)(nil),       // 11: doubledutch.command.Configure
-	(*Settings)(nil),        // 12: doubledutch.command.Settings
-	(*Record)(nil),          // 13: doubledutch.command.Record
-	(*SnapshotHeader)(nil),  // 14: doubledutch.command.SnapshotHeader
-	(*SessionRecord)(nil),   // 15: doubledutch.command.SessionRecord
-	(*Reply)(nil),           // 16: doubledutch.command.Reply
-	(*LockRecord)(nil),      // 17: doubledutch.command.LockRecord
-	(*Claim)(nil),           // 18: doubledutch.command.Claim
-	(*SpentRecord)(nil),     // 19: doubledutch.command.SpentRecord
-	(*Spent)(nil),           // 20: doubledutch.command.Spent
-	(*SnapshotTrailer)(nil), // 21: doubledutch.command.SnapshotTrailer
+	(TaskVerdict)(0),        // 1: doubledutch.command.TaskVerdict
+	(*Entry)(nil),           // 2: doubledutch.command.Entry
+	(*Command)(nil),         // 3: doubledutch.command.Command
+	(*Acquire)(nil),         // 4: doubledutch.command.Acquire
+	(*SetMember)(nil),       // 5: doubledutch.command.SetMember
+	(*Release)(nil),         // 6: doubledutch.command.Release
+	(*Renew)(nil),           // 7: doubledutch.command.Renew
+	(*Abandon)(nil),         // 8: doubledutch.command.Abandon
+	(*Poll)(nil),            // 9: doubledutch.command.Poll
+	(*OpenSession)(nil),     // 10: doubledutch.command.OpenSession
+	(*RenewSession)(nil),    // 11: doubledutch.command.RenewSession
+	(*EndSession)(nil),      // 12: doubledutch.command.EndSession
+	(*ClaimTask)(nil),       // 13: doubledutch.command.ClaimTask
+	(*FinishTask)(nil),      // 14: doubledutch.command.FinishTask
+	(*RenewTask)(nil),       // 15: doubledutch.command.RenewTask
+	(*ForgetTask)(nil),      // 16: doubledutch.command.ForgetTask
+	(*SettleTask)(nil),      // 17: doubledutch.command.SettleTask
+	(*Ask)(nil),             // 18: doubledutch.command.Ask
+	(*Break)(nil),           // 19: doubledutch.command.Break
+	(*HandOver)(nil),        // 20: doubledutch.command.HandOver
+	(*Calendar)(nil),        // 21: doubledutch.command.Calendar
+	(*Configure)(nil),       // 22: doubledutch.command.Configure
+	(*Settings)(nil),        // 23: doubledutch.command.Settings
+	(*Record)(nil),          // 24: doubledutch.command.Record
+	(*SnapshotHeader)(nil),  // 25: doubledutch.command.SnapshotHeader
+	(*CalendarAnchor)(nil),  // 26: doubledutch.command.CalendarAnchor
+	(*SessionRecord)(nil),   // 27: doubledutch.command.SessionRecord
+	(*Reply)(nil),           // 28: doubledutch.command.Reply
+	(*LockRecord)(nil),      // 29: doubledutch.command.LockRecord
+	(*AskRecord)(nil),       // 30: doubledutch.command.AskRecord
+	(*Claim)(nil),           // 31: doubledutch.command.Claim
+	(*TaskRecord)(nil),      // 32: doubledutch.command.TaskRecord
+	(*HistoryRecord)(nil),   // 33: doubledutch.command.HistoryRecord
+	(*PastHold)(nil),        // 34: doubledutch.command.PastHold
+	(*BrokenRecord)(nil),    // 35: doubledutch.command.BrokenRecord
+	(*SpentRecord)(nil),     // 36: doubledutch.command.SpentRecord
+	(*Spent)(nil),           // 37: doubledutch.command.Spent
+	(*SnapshotTrailer)(nil), // 38: doubledutch.command.SnapshotTrailer
 }
 var file_internal_command_command_proto_depIdxs = []int32{
-	2,  // 0: doubledutch.command.Entry.commands:type_name -> doubledutch.command.Command
-	3,  // 1: doubledutch.command.Command.acquire:type_name -> doubledutch.command.Acquire
-	4,  // 2: doubledutch.command.Command.release:type_name -> doubledutch.command.Release
-	5,  // 3: doubledutch.command.Command.renew:type_name -> doubledutch.command.Renew
-	6,  // 4: doubledutch.command.Command.abandon:type_name -> doubledutch.command.Abandon
-	7,  // 5: doubledutch.command.Command.poll:type_name -> doubledutch.command.Poll
-	8,  // 6: doubledutch.command.Command.open_session:type_name -> doubledutch.command.OpenSession
-	9,  // 7: doubledutch.command.Command.renew_session:type_name -> doubledutch.command.RenewSession
-	10, // 8: doubledutch.command.Command.end_session:type_name -> doubledutch.command.EndSession
-	11, // 9: doubledutch.command.Command.configure:type_name -> doubledutch.command.Configure
-	0,  // 10: doubledutch.command.Acquire.mode:type_name -> doubledutch.command.Mode
-	12, // 11: doubledutch.command.Configure.settings:type_name -> doubledutch.command.Settings
-	14, // 12: doubledutch.command.Record.header:type_name -> doubledutch.command.SnapshotHeader
-	15, // 13: doubledutch.command.Record.session:type_name -> doubledutch.command.SessionRecord
-	17, // 14: doubledutch.command.Record.lock:type_name -> doubledutch.command.LockRecord
-	19, // 15: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
-	21, // 16: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
-	12, // 17: doubledutch.command.SnapshotHeader.settings:type_name -> doubledutch.command.Settings
-	16, // 18: doubledutch.command.SessionRecord.replies:type_name -> doubledutch.command.Reply
-	18, // 19: doubledutch.command.LockRecord.holders:type_name -> doubledutch.command.Claim
-	18, // 20: doubledutch.command.LockRecord.waiters:type_name -> doubledutch.command.Claim
-	0,  // 21: doubledutch.command.Claim.mode:type_name -> doubledutch.command.Mode
-	20, // 22: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	3,  // 0: doubledutch.command.Entry.commands:type_name -> doubledutch.command.Command
+	4,  // 1: doubledutch.command.Command.acquire:type_name -> doubledutch.command.Acquire
+	6,  // 2: doubledutch.command.Command.release:type_name -> doubledutch.command.Release
+	7,  // 3: doubledutch.command.Command.renew:type_name -> doubledutch.command.Renew
+	8,  // 4: doubledutch.command.Command.abandon:type_name -> doubledutch.command.Abandon
+	9,  // 5: doubledutch.command.Command.poll:type_name -> doubledutch.command.Poll
+	10, // 6: doubledutch.command.Command.open_session:type_name -> doubledutch.command.OpenSession
+	11, // 7: doubledutch.command.Command.renew_session:type_name -> doubledutch.command.RenewSession
+	12, // 8: doubledutch.command.Command.end_session:type_name -> doubledutch.command.EndSession
+	22, // 9: doubledutch.command.Command.configure:type_name -> doubledutch.command.Configure
+	13, // 10: doubledutch.command.Command.claim_task:type_name -> doubledutch.command.ClaimTask
+	14, // 11: doubledutch.command.Command.finish_task:type_name -> doubledutch.command.FinishTask
+	15, // 12: doubledutch.command.Command.renew_task:type_name -> doubledutch.command.RenewTask
+	16, // 13: doubledutch.command.Command.forget_task:type_name -> doubledutch.command.ForgetTask
+	17, // 14: doubledutch.command.Command.settle_task:type_name -> doubledutch.command.SettleTask
+	18, // 15: doubledutch.command.Command.ask:type_name -> doubledutch.command.Ask
+	19, // 16: doubledutch.command.Command.break:type_name -> doubledutch.command.Break
+	20, // 17: doubledutch.command.Command.hand_over:type_name -> doubledutch.command.HandOver
+	21, // 18: doubledutch.command.Command.calendar:type_name -> doubledutch.command.Calendar
+	0,  // 19: doubledutch.command.Acquire.mode:type_name -> doubledutch.command.Mode
+	5,  // 20: doubledutch.command.Acquire.set:type_name -> doubledutch.command.SetMember
+	0,  // 21: doubledutch.command.SetMember.mode:type_name -> doubledutch.command.Mode
+	1,  // 22: doubledutch.command.SettleTask.verdict:type_name -> doubledutch.command.TaskVerdict
+	23, // 23: doubledutch.command.Configure.settings:type_name -> doubledutch.command.Settings
+	25, // 24: doubledutch.command.Record.header:type_name -> doubledutch.command.SnapshotHeader
+	27, // 25: doubledutch.command.Record.session:type_name -> doubledutch.command.SessionRecord
+	29, // 26: doubledutch.command.Record.lock:type_name -> doubledutch.command.LockRecord
+	36, // 27: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
+	38, // 28: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
+	32, // 29: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
+	33, // 30: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
+	35, // 31: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
+	23, // 32: doubledutch.command.SnapshotHeader.settings:type_name -> doubledutch.command.Settings
+	26, // 33: doubledutch.command.SnapshotHeader.calendar:type_name -> doubledutch.command.CalendarAnchor
+	28, // 34: doubledutch.command.SessionRecord.replies:type_name -> doubledutch.command.Reply
+	31, // 35: doubledutch.command.LockRecord.holders:type_name -> doubledutch.command.Claim
+	31, // 36: doubledutch.command.LockRecord.waiters:type_name -> doubledutch.command.Claim
+	30, // 37: doubledutch.command.LockRecord.ask:type_name -> doubledutch.command.AskRecord
+	0,  // 38: doubledutch.command.Claim.mode:type_name -> doubledutch.command.Mode
+	31, // 39: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
+	31, // 40: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
+	34, // 41: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
+	0,  // 42: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
+	37, // 43: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_command_proto_init() }
@@ -2179,21 +4150,34 @@ func file_internal_command_command_proto_init() {
 		(*Command_RenewSession)(nil),
 		(*Command_EndSession)(nil),
 		(*Command_Configure)(nil),
+		(*Command_ClaimTask)(nil),
+		(*Command_FinishTask)(nil),
+		(*Command_RenewTask)(nil),
+		(*Command_ForgetTask)(nil),
+		(*Command_SettleTask)(nil),
+		(*Command_Ask)(nil),
+		(*Command_Break)(nil),
+		(*Command_HandOver)(nil),
+		(*Command_Calendar)(nil),
 	}
-	file_internal_command_command_proto_msgTypes[12].OneofWrappers = []any{
+	file_internal_command_command_proto_msgTypes[13].OneofWrappers = []any{}
+	file_internal_command_command_proto_msgTypes[22].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Session)(nil),
 		(*Record_Lock)(nil),
 		(*Record_Spent)(nil),
 		(*Record_Trailer)(nil),
+		(*Record_Task)(nil),
+		(*Record_History)(nil),
+		(*Record_Broken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_command_proto_rawDesc), len(file_internal_command_command_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   21,
+			NumEnums:      2,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

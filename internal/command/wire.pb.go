@@ -189,7 +189,7 @@ func (x Change_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Change_Kind.Descriptor instead.
 func (Change_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{14, 0}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type PeerRequest struct {
@@ -635,6 +635,10 @@ type WireOutcome struct {
 	Holder        *WireHolder            `protobuf:"bytes,11,opt,name=holder,proto3" json:"holder,omitempty"`
 	Detail        string                 `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`
 	Now           int64                  `protobuf:"varint,13,opt,name=now,proto3" json:"now,omitempty"`
+	Task          *WireTask              `protobuf:"bytes,14,opt,name=task,proto3" json:"task,omitempty"`
+	Cycle         []*WireWait            `protobuf:"bytes,15,rep,name=cycle,proto3" json:"cycle,omitempty"`
+	Ask           *WireAsk               `protobuf:"bytes,16,opt,name=ask,proto3" json:"ask,omitempty"`
+	Expected      int64                  `protobuf:"varint,17,opt,name=expected,proto3" json:"expected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -760,6 +764,360 @@ func (x *WireOutcome) GetNow() int64 {
 	return 0
 }
 
+func (x *WireOutcome) GetTask() *WireTask {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+func (x *WireOutcome) GetCycle() []*WireWait {
+	if x != nil {
+		return x.Cycle
+	}
+	return nil
+}
+
+func (x *WireOutcome) GetAsk() *WireAsk {
+	if x != nil {
+		return x.Ask
+	}
+	return nil
+}
+
+func (x *WireOutcome) GetExpected() int64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+// WireTask is what there is to know about a task.
+type WireTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	Attempts      uint32                 `protobuf:"varint,2,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	MaxAttempts   uint32                 `protobuf:"varint,3,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	Token         uint64                 `protobuf:"varint,4,opt,name=token,proto3" json:"token,omitempty"`
+	AtMostOnce    bool                   `protobuf:"varint,5,opt,name=at_most_once,json=atMostOnce,proto3" json:"at_most_once,omitempty"`
+	Owner         string                 `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`
+	Metadata      string                 `protobuf:"bytes,7,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Text          string                 `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
+	Progress      string                 `protobuf:"bytes,9,opt,name=progress,proto3" json:"progress,omitempty"`
+	Since         int64                  `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
+	Deadline      int64                  `protobuf:"varint,11,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Ended         int64                  `protobuf:"varint,12,opt,name=ended,proto3" json:"ended,omitempty"`
+	KeepUntil     int64                  `protobuf:"varint,13,opt,name=keep_until,json=keepUntil,proto3" json:"keep_until,omitempty"`
+	ClaimableAt   int64                  `protobuf:"varint,14,opt,name=claimable_at,json=claimableAt,proto3" json:"claimable_at,omitempty"`
+	SlotStart     int64                  `protobuf:"varint,15,opt,name=slot_start,json=slotStart,proto3" json:"slot_start,omitempty"`
+	SlotEnd       int64                  `protobuf:"varint,16,opt,name=slot_end,json=slotEnd,proto3" json:"slot_end,omitempty"`
+	Waiters       int64                  `protobuf:"varint,17,opt,name=waiters,proto3" json:"waiters,omitempty"`
+	Ttl           int64                  `protobuf:"varint,18,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WireTask) Reset() {
+	*x = WireTask{}
+	mi := &file_internal_command_wire_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WireTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WireTask) ProtoMessage() {}
+
+func (x *WireTask) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WireTask.ProtoReflect.Descriptor instead.
+func (*WireTask) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WireTask) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *WireTask) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *WireTask) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *WireTask) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *WireTask) GetAtMostOnce() bool {
+	if x != nil {
+		return x.AtMostOnce
+	}
+	return false
+}
+
+func (x *WireTask) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *WireTask) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *WireTask) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *WireTask) GetProgress() string {
+	if x != nil {
+		return x.Progress
+	}
+	return ""
+}
+
+func (x *WireTask) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *WireTask) GetDeadline() int64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *WireTask) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *WireTask) GetKeepUntil() int64 {
+	if x != nil {
+		return x.KeepUntil
+	}
+	return 0
+}
+
+func (x *WireTask) GetClaimableAt() int64 {
+	if x != nil {
+		return x.ClaimableAt
+	}
+	return 0
+}
+
+func (x *WireTask) GetSlotStart() int64 {
+	if x != nil {
+		return x.SlotStart
+	}
+	return 0
+}
+
+func (x *WireTask) GetSlotEnd() int64 {
+	if x != nil {
+		return x.SlotEnd
+	}
+	return 0
+}
+
+func (x *WireTask) GetWaiters() int64 {
+	if x != nil {
+		return x.Waiters
+	}
+	return 0
+}
+
+func (x *WireTask) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+// WireWait is one step of a cycle: who waits for which lock.
+type WireWait struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	WaitsFor      string                 `protobuf:"bytes,2,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	HeldBy        string                 `protobuf:"bytes,3,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	Token         uint64                 `protobuf:"varint,4,opt,name=token,proto3" json:"token,omitempty"`
+	Queued        bool                   `protobuf:"varint,5,opt,name=queued,proto3" json:"queued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WireWait) Reset() {
+	*x = WireWait{}
+	mi := &file_internal_command_wire_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WireWait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WireWait) ProtoMessage() {}
+
+func (x *WireWait) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WireWait.ProtoReflect.Descriptor instead.
+func (*WireWait) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WireWait) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *WireWait) GetWaitsFor() string {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return ""
+}
+
+func (x *WireWait) GetHeldBy() string {
+	if x != nil {
+		return x.HeldBy
+	}
+	return ""
+}
+
+func (x *WireWait) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *WireWait) GetQueued() bool {
+	if x != nil {
+		return x.Queued
+	}
+	return false
+}
+
+type WireAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WireAsk) Reset() {
+	*x = WireAsk{}
+	mi := &file_internal_command_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WireAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WireAsk) ProtoMessage() {}
+
+func (x *WireAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WireAsk.ProtoReflect.Descriptor instead.
+func (*WireAsk) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WireAsk) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *WireAsk) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WireAsk) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *WireAsk) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 type WireHolder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -776,7 +1134,7 @@ type WireHolder struct {
 
 func (x *WireHolder) Reset() {
 	*x = WireHolder{}
-	mi := &file_internal_command_wire_proto_msgTypes[6]
+	mi := &file_internal_command_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1146,7 @@ func (x *WireHolder) String() string {
 func (*WireHolder) ProtoMessage() {}
 
 func (x *WireHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[6]
+	mi := &file_internal_command_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1159,7 @@ func (x *WireHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WireHolder.ProtoReflect.Descriptor instead.
 func (*WireHolder) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{6}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WireHolder) GetOwner() string {
@@ -869,7 +1227,7 @@ type ReadIndex struct {
 
 func (x *ReadIndex) Reset() {
 	*x = ReadIndex{}
-	mi := &file_internal_command_wire_proto_msgTypes[7]
+	mi := &file_internal_command_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1239,7 @@ func (x *ReadIndex) String() string {
 func (*ReadIndex) ProtoMessage() {}
 
 func (x *ReadIndex) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[7]
+	mi := &file_internal_command_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1252,7 @@ func (x *ReadIndex) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndex.ProtoReflect.Descriptor instead.
 func (*ReadIndex) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{7}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{10}
 }
 
 type ReadIndexAt struct {
@@ -908,7 +1266,7 @@ type ReadIndexAt struct {
 
 func (x *ReadIndexAt) Reset() {
 	*x = ReadIndexAt{}
-	mi := &file_internal_command_wire_proto_msgTypes[8]
+	mi := &file_internal_command_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1278,7 @@ func (x *ReadIndexAt) String() string {
 func (*ReadIndexAt) ProtoMessage() {}
 
 func (x *ReadIndexAt) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[8]
+	mi := &file_internal_command_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1291,7 @@ func (x *ReadIndexAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexAt.ProtoReflect.Descriptor instead.
 func (*ReadIndexAt) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{8}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReadIndexAt) GetIndex() uint64 {
@@ -959,7 +1317,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_internal_command_wire_proto_msgTypes[9]
+	mi := &file_internal_command_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1329,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[9]
+	mi := &file_internal_command_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1342,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{9}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{12}
 }
 
 type Greeting struct {
@@ -1009,7 +1367,7 @@ type Greeting struct {
 
 func (x *Greeting) Reset() {
 	*x = Greeting{}
-	mi := &file_internal_command_wire_proto_msgTypes[10]
+	mi := &file_internal_command_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1379,7 @@ func (x *Greeting) String() string {
 func (*Greeting) ProtoMessage() {}
 
 func (x *Greeting) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[10]
+	mi := &file_internal_command_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1392,7 @@ func (x *Greeting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Greeting.ProtoReflect.Descriptor instead.
 func (*Greeting) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{10}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Greeting) GetClusterId() string {
@@ -1126,7 +1484,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_internal_command_wire_proto_msgTypes[11]
+	mi := &file_internal_command_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1496,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[11]
+	mi := &file_internal_command_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1509,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{11}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Member) GetName() string {
@@ -1192,7 +1550,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_internal_command_wire_proto_msgTypes[12]
+	mi := &file_internal_command_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1562,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[12]
+	mi := &file_internal_command_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1575,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{12}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Join) GetMember() *Member {
@@ -1236,7 +1594,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_internal_command_wire_proto_msgTypes[13]
+	mi := &file_internal_command_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1606,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[13]
+	mi := &file_internal_command_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1619,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{13}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Joined) GetClusterId() string {
@@ -1282,7 +1640,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_internal_command_wire_proto_msgTypes[14]
+	mi := &file_internal_command_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1652,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[14]
+	mi := &file_internal_command_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1665,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{14}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Change) GetKind() Change_Kind {
@@ -1332,7 +1690,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_internal_command_wire_proto_msgTypes[15]
+	mi := &file_internal_command_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1702,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[15]
+	mi := &file_internal_command_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1715,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{15}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{18}
 }
 
 var File_internal_command_wire_proto protoreflect.FileDescriptor
@@ -1396,7 +1754,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\aForward\x128\n" +
 	"\bcommands\x18\x01 \x03(\v2\x1c.doubledutch.command.CommandR\bcommands\"I\n" +
 	"\tForwarded\x12<\n" +
-	"\boutcomes\x18\x01 \x03(\v2 .doubledutch.command.WireOutcomeR\boutcomes\"\x98\x04\n" +
+	"\boutcomes\x18\x01 \x03(\v2 .doubledutch.command.WireOutcomeR\boutcomes\"\xcc\x05\n" +
 	"\vWireOutcome\x12B\n" +
 	"\afailure\x18\x01 \x01(\x0e2(.doubledutch.command.WireOutcome.FailureR\afailure\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12-\n" +
@@ -1411,7 +1769,11 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	" \x01(\x03R\breleased\x127\n" +
 	"\x06holder\x18\v \x01(\v2\x1f.doubledutch.command.WireHolderR\x06holder\x12\x16\n" +
 	"\x06detail\x18\f \x01(\tR\x06detail\x12\x10\n" +
-	"\x03now\x18\r \x01(\x03R\x03now\"u\n" +
+	"\x03now\x18\r \x01(\x03R\x03now\x121\n" +
+	"\x04task\x18\x0e \x01(\v2\x1d.doubledutch.command.WireTaskR\x04task\x123\n" +
+	"\x05cycle\x18\x0f \x03(\v2\x1d.doubledutch.command.WireWaitR\x05cycle\x12.\n" +
+	"\x03ask\x18\x10 \x01(\v2\x1c.doubledutch.command.WireAskR\x03ask\x12\x1a\n" +
+	"\bexpected\x18\x11 \x01(\x03R\bexpected\"u\n" +
 	"\aFailure\x12\b\n" +
 	"\x04NONE\x10\x00\x12\f\n" +
 	"\bSTOPPING\x10\x01\x12\x0f\n" +
@@ -1420,7 +1782,41 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\tDISK_FULL\x10\x04\x12\x0e\n" +
 	"\n" +
 	"OVERLOADED\x10\x05\x12\r\n" +
-	"\tMALFORMED\x10\x06\"\xe9\x01\n" +
+	"\tMALFORMED\x10\x06\"\xeb\x03\n" +
+	"\bWireTask\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12\x1a\n" +
+	"\battempts\x18\x02 \x01(\rR\battempts\x12!\n" +
+	"\fmax_attempts\x18\x03 \x01(\rR\vmaxAttempts\x12\x14\n" +
+	"\x05token\x18\x04 \x01(\x04R\x05token\x12 \n" +
+	"\fat_most_once\x18\x05 \x01(\bR\n" +
+	"atMostOnce\x12\x14\n" +
+	"\x05owner\x18\x06 \x01(\tR\x05owner\x12\x1a\n" +
+	"\bmetadata\x18\a \x01(\tR\bmetadata\x12\x12\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12\x1a\n" +
+	"\bprogress\x18\t \x01(\tR\bprogress\x12\x14\n" +
+	"\x05since\x18\n" +
+	" \x01(\x03R\x05since\x12\x1a\n" +
+	"\bdeadline\x18\v \x01(\x03R\bdeadline\x12\x14\n" +
+	"\x05ended\x18\f \x01(\x03R\x05ended\x12\x1d\n" +
+	"\n" +
+	"keep_until\x18\r \x01(\x03R\tkeepUntil\x12!\n" +
+	"\fclaimable_at\x18\x0e \x01(\x03R\vclaimableAt\x12\x1d\n" +
+	"\n" +
+	"slot_start\x18\x0f \x01(\x03R\tslotStart\x12\x19\n" +
+	"\bslot_end\x18\x10 \x01(\x03R\aslotEnd\x12\x18\n" +
+	"\awaiters\x18\x11 \x01(\x03R\awaiters\x12\x10\n" +
+	"\x03ttl\x18\x12 \x01(\x03R\x03ttl\"\x84\x01\n" +
+	"\bWireWait\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1b\n" +
+	"\twaits_for\x18\x02 \x01(\tR\bwaitsFor\x12\x17\n" +
+	"\aheld_by\x18\x03 \x01(\tR\x06heldBy\x12\x14\n" +
+	"\x05token\x18\x04 \x01(\x04R\x05token\x12\x16\n" +
+	"\x06queued\x18\x05 \x01(\bR\x06queued\"]\n" +
+	"\aWireAsk\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\"\xe9\x01\n" +
 	"\n" +
 	"WireHolder\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1a\n" +
@@ -1485,7 +1881,7 @@ func file_internal_command_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_internal_command_wire_proto_goTypes = []any{
 	(PeerError_Code)(0),      // 0: doubledutch.command.PeerError.Code
 	(WireOutcome_Failure)(0), // 1: doubledutch.command.WireOutcome.Failure
@@ -1496,46 +1892,52 @@ var file_internal_command_wire_proto_goTypes = []any{
 	(*Forward)(nil),          // 6: doubledutch.command.Forward
 	(*Forwarded)(nil),        // 7: doubledutch.command.Forwarded
 	(*WireOutcome)(nil),      // 8: doubledutch.command.WireOutcome
-	(*WireHolder)(nil),       // 9: doubledutch.command.WireHolder
-	(*ReadIndex)(nil),        // 10: doubledutch.command.ReadIndex
-	(*ReadIndexAt)(nil),      // 11: doubledutch.command.ReadIndexAt
-	(*Hello)(nil),            // 12: doubledutch.command.Hello
-	(*Greeting)(nil),         // 13: doubledutch.command.Greeting
-	(*Member)(nil),           // 14: doubledutch.command.Member
-	(*Join)(nil),             // 15: doubledutch.command.Join
-	(*Joined)(nil),           // 16: doubledutch.command.Joined
-	(*Change)(nil),           // 17: doubledutch.command.Change
-	(*Changed)(nil),          // 18: doubledutch.command.Changed
-	(*Command)(nil),          // 19: doubledutch.command.Command
-	(Mode)(0),                // 20: doubledutch.command.Mode
+	(*WireTask)(nil),         // 9: doubledutch.command.WireTask
+	(*WireWait)(nil),         // 10: doubledutch.command.WireWait
+	(*WireAsk)(nil),          // 11: doubledutch.command.WireAsk
+	(*WireHolder)(nil),       // 12: doubledutch.command.WireHolder
+	(*ReadIndex)(nil),        // 13: doubledutch.command.ReadIndex
+	(*ReadIndexAt)(nil),      // 14: doubledutch.command.ReadIndexAt
+	(*Hello)(nil),            // 15: doubledutch.command.Hello
+	(*Greeting)(nil),         // 16: doubledutch.command.Greeting
+	(*Member)(nil),           // 17: doubledutch.command.Member
+	(*Join)(nil),             // 18: doubledutch.command.Join
+	(*Joined)(nil),           // 19: doubledutch.command.Joined
+	(*Change)(nil),           // 20: doubledutch.command.Change
+	(*Changed)(nil),          // 21: doubledutch.command.Changed
+	(*Command)(nil),          // 22: doubledutch.command.Command
+	(Mode)(0),                // 23: doubledutch.command.Mode
 }
 var file_internal_command_wire_proto_depIdxs = []int32{
 	6,  // 0: doubledutch.command.PeerRequest.forward:type_name -> doubledutch.command.Forward
-	10, // 1: doubledutch.command.PeerRequest.read_index:type_name -> doubledutch.command.ReadIndex
-	12, // 2: doubledutch.command.PeerRequest.hello:type_name -> doubledutch.command.Hello
-	15, // 3: doubledutch.command.PeerRequest.join:type_name -> doubledutch.command.Join
-	17, // 4: doubledutch.command.PeerRequest.change:type_name -> doubledutch.command.Change
+	13, // 1: doubledutch.command.PeerRequest.read_index:type_name -> doubledutch.command.ReadIndex
+	15, // 2: doubledutch.command.PeerRequest.hello:type_name -> doubledutch.command.Hello
+	18, // 3: doubledutch.command.PeerRequest.join:type_name -> doubledutch.command.Join
+	20, // 4: doubledutch.command.PeerRequest.change:type_name -> doubledutch.command.Change
 	7,  // 5: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
-	11, // 6: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
-	13, // 7: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
-	16, // 8: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
-	18, // 9: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
+	14, // 6: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
+	16, // 7: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
+	19, // 8: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
+	21, // 9: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
 	5,  // 10: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
 	0,  // 11: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
-	19, // 12: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
+	22, // 12: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
 	8,  // 13: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
 	1,  // 14: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
-	20, // 15: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
-	9,  // 16: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
-	20, // 17: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
-	14, // 18: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
-	14, // 19: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
-	2,  // 20: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	23, // 15: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
+	12, // 16: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
+	9,  // 17: doubledutch.command.WireOutcome.task:type_name -> doubledutch.command.WireTask
+	10, // 18: doubledutch.command.WireOutcome.cycle:type_name -> doubledutch.command.WireWait
+	11, // 19: doubledutch.command.WireOutcome.ask:type_name -> doubledutch.command.WireAsk
+	23, // 20: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
+	17, // 21: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
+	17, // 22: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
+	2,  // 23: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_wire_proto_init() }
@@ -1564,7 +1966,7 @@ func file_internal_command_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_wire_proto_rawDesc), len(file_internal_command_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -79,6 +79,73 @@
 // about the lock as it is now). With another operation or key it is RequestMismatch. When a number has to be forgotten,
 // the smallest goes, and every number up to it is RequestTooOld from then on.
 //
+// Sets. An Acquire may name a set of locks, each with its own mode and slots: it gets all of them or none, with one key,
+// one token and one lifetime. It is granted at once if each of its locks would be granted to a plain acquire, and
+// otherwise refused or put at the end of the queue of each of its locks, also of those that are free. It is granted when
+// it is the head of all those queues and eligible in each; until then it lets nobody behind it pass. Since places are
+// taken in all queues in one step, two sets never wait for each other. A set is one hold and one place: whatever ends,
+// renews or drops it on one lock does so on all. A Release or Renew may name any of its locks, or none. Sets are not
+// re-entrant: one that names a lock that its session holds or waits for is a Deadlock (if it may wait; otherwise Held).
+//
+// Looking at queues again. Whatever ends a hold, a place or a delay puts the lock, or for a set its locks in the order of
+// their names, at the end of a list; the list is worked off from its front, after the claims concerned are gone. When the
+// queue of a lock is looked at and its head is a set that is granted, the other locks of the set are put on the list too.
+//
+// Deadlocks. Who holds or waits is a session, shared or private; one that waits proceeds when all its places are granted,
+// and one that waits for nothing proceeds. A place on a lock is granted if enough of the holders that conflict with it
+// proceed (all of a readers-writer lock; one permit of a semaphore) and everyone before it in the queue with whom it
+// conflicts, or who belongs to a set, proceeds. An Acquire that would wait is refused as Deadlock if its session could then
+// never proceed, by this rule applied until nothing changes (graph reduction: Holt, Some deadlock properties of computer
+// systems, 1972). A session that holds nothing and waits for nothing else can close no cycle, so that the question costs
+// nothing for it. Cycle is a shortest one. Waits that would run out, and lifetimes that would end, do not count: like
+// GET_LOCK, the one who would have to wait for them is told at once. A session stands for one thread of work: one that
+// waits in two places at once waits for both.
+//
+// Asking. An Ask is told to the holders in the answers to their renewals by key, and to observers; the newest counts. It
+// goes when the lock has no holder any more or its time is over. Of a lock that nobody holds it is NotHeld.
+//
+// Breaking. A Break ends, like an expiry, all holds with tokens up to the one that it names; their keys are spent, and a
+// Renew or Release by one of them is Broken, with the reason, as long as the key is remembered as spent. Sessions live on.
+// If there is no such hold it is NotHeld.
+//
+// Handing over. The hold is released, and the first waiter that named the successor as its owner is granted, before all
+// others, if it is eligible in everything but its place in the queue; otherwise it is NoSuccessor and nothing changes. Only
+// the only holder of a lock can hand it over, and no set and to no set.
+//
+// Past holds. When a hold ends, however it ends, it is remembered: up to Settings.MaxHistoryPerLock of one lock and
+// MaxHistory in all, the oldest forgotten first, and for HistoryRetention. An undelivered hold that was taken back is not
+// remembered. The mean of the remembered times of a lock gives what an acquire is told to expect: for the head of the queue
+// what is left of the present hold's mean (not less than 0), and one mean more for each place; for a semaphore, divided by
+// its slots; 0 while nothing is remembered. Holds of a session that is re-entrant count once, with their first grant and
+// last end.
+//
+// Calendar. The calendar is cluster time plus an offset that Calendar commands set. A reading that is ahead of the calendar
+// by more than a millisecond is taken over; one that is behind changes nothing, unless it is forced. So the calendar never
+// goes back by itself, and between readings it goes as fast as cluster time. The offsets are remembered as long as past
+// holds are, but at most 1,000 of them, so that the calendar time of a past moment can be told.
+//
+// Tasks. A task is named like a lock, in a room of its own. It has a claimant or none. A ClaimTask on an unknown name, or on
+// a task that can be claimed, makes the key its claimant: the attempt counts, takes the next token, and lives in the key's
+// session, private or shared, by the rules of a hold. Otherwise it is answered with how the task stands (NotClaimable) or,
+// while the task runs or waits for its next attempt, gets a place (Waiting) if it may wait. Repeating it with a known key is
+// the same request again, as for Acquire; with the key that finished the newest attempt it is NotClaimable, with how the
+// task stands. When the task is over, all who wait are told so (EventTaskAnswered) and their places are gone, their keys not
+// spent. When it can be claimed (again), the first of them is its claimant. What ClaimTask says about attempts, delays and
+// keeping is what counts from its claim on.
+//
+// A task is done when its claimant reports so (FinishTask; by any other key it is NotClaimant and changes nothing), and
+// stays so for Keep, or for good. When an attempt fails, or its session ends or is lost (Abandon does not count: the attempt is
+// taken back), the task is open again after RetryDelay; if all attempts are used up it has failed, which is kept as done is. With
+// AtMostOnce a lost claimant makes it unknown: nobody gets it until an operator settles it, or the next slot begins. A
+// FinishTask that is repeated by the key that finished gets the same answer, until the next attempt begins. A claimant that
+// releases its key by Release or ends its session has lost the attempt.
+//
+// Schedules. A claim may name a slot in calendar time that contains the present (otherwise SlotPassed). It is the claim of a new
+// run, with all its attempts, if the slot begins after that of the task's newest run and the task is not running; and a claim on
+// the present run otherwise. The record of a slot's run is not forgotten before the slot has ended. AtLeast forbids a claim
+// (NotClaimable; ClaimableAt tells until when) within that time after the end of the last run that was done or failed; attempts of
+// a run that is open do not wait for it.
+//
 // Limits. All limits are in Settings, which are part of the replicated state. Over a limit on locks, waiters, sessions
 // or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields in
 // a Configure are refused: settings are replaced as a whole.

@@ -119,6 +119,26 @@ const (
 	TooManyHolders
 	// TooMuchText: names, owners and metadata take Settings.MaxTextBytes bytes in all.
 	TooMuchText
+	// Deadlock: the acquire would wait for itself; Outcome.Cycle says how. It has no place.
+	Deadlock
+	// Broken: the key's hold was ended by an operator; Outcome.Detail says by whom and why.
+	Broken
+	// NotClaimable: the task is running, or over; Outcome.Task says how it stands.
+	NotClaimable
+	// NotClaimant: the key does not have the claim on the task.
+	NotClaimant
+	// Finished: the attempt is over as reported; Outcome.Task says how the task stands.
+	Finished
+	// NoTask: there is no record of that task.
+	NoTask
+	// TaskChanged: the task has another token than the command names, or is in a state that the command does not apply to.
+	TaskChanged
+	// TooManyTasks: Settings.MaxTasks tasks are known.
+	TooManyTasks
+	// SlotPassed: the slot that the claim names is not the present one; the gateway computes it anew.
+	SlotPassed
+	// NoSuccessor: nobody of that owner waits for the lock, or none who could hold it alone.
+	NoSuccessor
 )
 
 // Outcome is the answer to one command. Fields that the Code does not mention are zero.
@@ -143,8 +163,82 @@ type Outcome struct {
 	Holder *Holder
 	// Invalid: one sentence that says which rule was broken.
 	Detail string
+	// Deadlock: who waits for whom, from the one who asked back to it.
+	Cycle *Chain
+	// Renewed by key: what the holder is asked, if anything.
+	Ask *AskInfo
+	// Waiting, Held: how long it may take, from how long the lock was held before; 0: not known.
+	Expected time.Duration
+	// Claims, and what is said about tasks: how the task stands.
+	Task *TaskInfo
 	// The clock after the command's entry.
 	Now Time
+}
+
+// Chain is who waits for whom, each for the next.
+type Chain struct{ Waits []Wait }
+
+// Wait is one step of a chain.
+type Wait struct {
+	// Who waits: the owner that its claim or session named, "" if none.
+	Owner string
+	// The lock that it waits for.
+	Lock string
+	// The owner of who keeps it: a holder, or, if Queued, somebody before it in the queue; and the holder's token.
+	HeldBy string
+	Token  uint64
+	Queued bool
+}
+
+// AskInfo is what the holders of a lock are asked.
+type AskInfo struct {
+	Owner, Reason string
+	At, Until     Time
+}
+
+// TaskStatus says how a task stands. The numbers are stored in snapshots.
+type TaskStatus uint32
+
+// The states of a task.
+const (
+	// TaskOpen: an attempt failed or was lost, and the task can be claimed (again), perhaps after a delay.
+	TaskOpen TaskStatus = iota + 1
+	// TaskRunning: somebody has the claim.
+	TaskRunning
+	// TaskDone: the last attempt was completed.
+	TaskDone
+	// TaskFailed: the last attempt failed or was lost, and none is left.
+	TaskFailed
+	// TaskUnknown: the claimant of an at-most-once task was lost; nobody knows how far it came.
+	TaskUnknown
+)
+
+// TaskInfo is what there is to know about a task. There is no key in it.
+type TaskInfo struct {
+	Name   string
+	Status TaskStatus
+	// Attempts that were begun, the running one included, and how many there may be (0: any number).
+	Attempts, MaxAttempts uint32
+	// The fencing token of the newest attempt.
+	Token      uint64
+	AtMostOnce bool
+	// Who has, or had, the newest claim.
+	Owner, Metadata string
+	// Done: the result. Open, failed: the last error.
+	Text     string
+	Progress string
+	// The beginning of the newest attempt; running: its lifetime, and when it ends unless renewed.
+	Since, Deadline Time
+	TTL             time.Duration
+	// When the newest attempt ended; 0 while it runs.
+	Ended Time
+	// Over: when the record goes (Never: it stays).
+	KeepUntil Time
+	// Open, or over: when it can be claimed again; Never: as long as the record stays, not.
+	ClaimableAt Time
+	// The slot of its schedule in calendar time, 0 if it has none.
+	SlotStart, SlotEnd int64
+	Waiters            int
 }
 
 // Holder tells a refused client about the lock. Of several holders it is the one that came first.
@@ -182,6 +276,33 @@ const (
 	EventSuperseded
 	// EventSessionExpired: a shared session expired; Lock is empty.
 	EventSessionExpired
+	// EventBroken: the hold was ended by an operator; By and Reason say by whom and why.
+	EventBroken
+	// EventHandedOver: the hold was released in favour of the owner By.
+	EventHandedOver
+	// EventAsked: the holders are asked to make way; By, Reason and Deadline say by whom, why and until when.
+	EventAsked
+	// EventTaskClaimed: Key has the claim on the task Lock.
+	EventTaskClaimed
+	// EventTaskQueued: Key waits for the task Lock.
+	EventTaskQueued
+	// EventTaskAnswered: Key waited for the task, which is over now, or whose wait ran out; it has no place any more.
+	EventTaskAnswered
+	// EventTaskCancelled: Key waited for the task and its place was lost.
+	EventTaskCancelled
+	// EventTaskProgress: the claimant told how far it is.
+	EventTaskProgress
+	// EventTaskDone, EventTaskFailed: the claimant reported the end of its attempt. Event.Task says what became of the task.
+	EventTaskDone
+	EventTaskFailed
+	// EventTaskLost: the claimant's session ended before the task did. Event.Task says what became of the task.
+	EventTaskLost
+	// EventTaskTakenBack: the claim was never delivered to its client and does not count.
+	EventTaskTakenBack
+	// EventTaskSettled: an operator decided about the task.
+	EventTaskSettled
+	// EventTaskForgotten: the record went, by its time or by order.
+	EventTaskForgotten
 )
 
 // Event tells observers what one step did. Events come in the order in which things happened.
@@ -206,4 +327,10 @@ type Event struct {
 	HeldFor time.Duration
 	// EventTimedOut: what the refused client is told.
 	Holder *Holder
+	// EventBroken, EventHandedOver, EventAsked: by whom (for whom), and why.
+	By, Reason string
+	// Task events: how the task stands now.
+	Task *TaskInfo
+	// How many locks the hold or place is on: 0 or 1, or the number of names of a set, each of which has its own event.
+	Set int
 }
