@@ -23,7 +23,7 @@ func (t *Table) acquire(a *command.Acquire) Outcome {
 		return t.acquireKey(key, a)
 	})
 	if o.Code == Held && o.Holder == nil {
-		o.Holder = t.describe(a.GetName())
+		o.Holder = t.describeFor(a)
 	}
 	return o
 }
@@ -60,7 +60,7 @@ func (t *Table) acquireKey(key Key, a *command.Acquire) Outcome {
 	switch {
 	case s == nil:
 		return t.noSession(a.GetSession())
-	case s.n >= int(t.settings.GetMaxKeysPerSession()):
+	case s.n+numLocks(a) > int(t.settings.GetMaxKeysPerSession()):
 		return Outcome{Code: TooManyKeys}
 	}
 	return t.ask(key, s, a)
@@ -77,17 +77,18 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 		return c.granted()
 	}
 	if a.GetWait() == 0 {
-		l := c.lock
 		t.drop(c, EventTimedOut, keepKey)
-		t.serve(l)
-		return Outcome{Code: Held, Holder: t.describe(a.GetName())}
+		t.serve(c)
+		return Outcome{Code: Held, Holder: t.describeFor(a)}
 	}
 	if c.attachment != a.GetAttachment() {
 		t.emit(c.event(EventSuperseded))
 		c.attachment = a.GetAttachment()
 	}
 	t.await(c, a.GetWait())
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: c.lock.slots, Position: c.position()}
+	o := Outcome{Code: Waiting, Position: c.position()}
+	o.Mode, o.Slots = c.kind()
+	return o
 }
 
 // is tells whether a asks for what c is.
@@ -96,12 +97,20 @@ func (c *claim) is(a *command.Acquire) bool {
 	if c.session != nil {
 		session = c.session.id
 	}
-	return c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode() &&
-		session == a.GetSession()
+	if session != a.GetSession() {
+		return false
+	}
+	if set := c.set(); set != nil || len(a.GetSet()) > 0 {
+		return set.is(a)
+	}
+	return c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode()
 }
 
 // ask grants the lock to a new key, refuses it, or puts it into the queue.
 func (t *Table) ask(key Key, s *session, a *command.Acquire) Outcome {
+	if len(a.GetSet()) > 0 {
+		return t.askSet(key, s, a)
+	}
 	l := t.lockNamed(a.GetName())
 	if l != nil && l.used() && l.slots != a.GetSlots() {
 		return Outcome{Code: ModeMismatch}
@@ -181,18 +190,42 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	if code, full := t.full(l, a, waits); full {
 		return Outcome{Code: code}
 	}
+	if mayClose(s, l) {
+		if cycle := t.deadlock(s, &claim{lock: l, session: s, mode: uint8(a.GetMode())}, a.GetOwner()); cycle != nil {
+			return Outcome{Code: Deadlock, Cycle: cycle}
+		}
+	}
 	t.touch(l)
 	l.slots = a.GetSlots()
 	c := t.newClaim(key, s, l, a)
-	l.waiters.push(c)
-	t.counts.Waiters++
+	t.joinQueue(c)
 	t.await(c, a.GetWait())
 	t.emit(c.event(EventQueued))
 	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
 }
 
+// joinQueue puts c at the end of the queue of its lock.
+func (t *Table) joinQueue(c *claim) {
+	c.lock.waiters.push(c)
+	t.counts.Waiters++
+	if c.session != nil {
+		c.session.places++
+	}
+}
+
 // newClaim makes the claim of a fresh key. It is in no list of its lock yet.
 func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *claim {
+	c := t.makeClaim(key, s, l, a)
+	if s != nil {
+		t.touchSession(s)
+		s.link(c)
+	}
+	t.adopt(c)
+	return c
+}
+
+// makeClaim makes a claim as an acquire asks for it, known to nobody yet.
+func (t *Table) makeClaim(key Key, s *session, l *lock, a *command.Acquire) *claim {
 	c := &claim{
 		key: key, lock: l, session: s, seq: t.nextSeq(), since: t.now, mode: uint8(a.GetMode()),
 		ttl: time.Duration(a.GetTtl()), attachment: a.GetAttachment(),
@@ -203,13 +236,16 @@ func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *clai
 			lockDelay: time.Duration(a.GetLockDelay()),
 		}
 	}
-	if s != nil {
-		t.touchSession(s)
-		s.link(c)
-	}
+	return c
+}
+
+// adopt makes c, of a set the lead, known by its key.
+func (t *Table) adopt(c *claim) {
 	t.keys.put(c)
 	t.text += c.textBytes()
-	return c
+	if c.set() != nil {
+		t.sets++
+	}
 }
 
 // await starts the wait and the grace of c from now.
@@ -229,19 +265,25 @@ func (t *Table) grace(c *claim) {
 
 // granted is the outcome for a key that holds.
 func (c *claim) granted() Outcome {
-	ttl, deadline := c.lease()
-	return Outcome{
-		Code: Granted, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token, TTL: ttl, Deadline: deadline,
-		Waited: c.details().waited,
-	}
+	o := Outcome{Code: Granted, Token: c.token, Waited: c.details().waited}
+	o.TTL, o.Deadline = c.lease()
+	o.Mode, o.Slots = c.kind()
+	return o
 }
 
 // CountedPositions is how far back in a queue positions are counted one by one. Counting costs time while the table
 // stands still.
 const CountedPositions = 1000
 
-// position counts from 1, the head of the queue, to CountedPositions.
+// position counts from 1, the head of the queue, to CountedPositions; for a set, in the queue where it stands furthest back.
 func (c *claim) position() int {
+	if set := c.set(); set != nil {
+		return set.position()
+	}
+	return c.place()
+}
+
+func (c *claim) place() int {
 	n := 1
 	for p := c.lock.waiters.head; p != c && n < CountedPositions; p = p.next {
 		n++

@@ -31,7 +31,7 @@ const maxRecordBytes = 1 << 30
 // Restore reads what a Snapshot wrote and returns a table that goes on exactly as the original would. The error wraps
 // ErrBadSnapshot, or what r said.
 func Restore(r io.Reader) (*Table, error) {
-	rs := restorer{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim)}
+	rs := restorer{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim), sets: make(map[*claim][]string)}
 	if err := rs.run(); err != nil {
 		return nil, err
 	}
@@ -56,6 +56,8 @@ type restorer struct {
 	last    string // the last name or id of this part
 	count   command.SnapshotTrailer
 	members map[*session][]*claim
+	version uint32
+	sets    map[*claim][]string // leads of sets, with the names of the locks that are still to come
 }
 
 func (r *restorer) run() error {
@@ -72,6 +74,12 @@ func (r *restorer) run() error {
 	}
 	if _, err := r.in.ReadByte(); err != io.EOF {
 		return bad("something follows its end")
+	}
+	if len(r.sets) > 0 {
+		return bad("a set is not on all its locks")
+	}
+	if v := r.table.version(); v != r.version {
+		return bad("it has format version %d, but its content is of version %d", r.version, v)
 	}
 	r.linkMembers()
 	return nil
@@ -171,6 +179,7 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	if err := CheckSettings(h.GetSettings()); err != nil {
 		return bad("%w", err)
 	}
+	r.version = h.GetVersion()
 	r.table = New(h.GetSettings())
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
 	r.part = partSessions
@@ -228,6 +237,9 @@ func (r *restorer) takeLock(x *command.LockRecord) error {
 
 func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 	key, ok := ParseKey(x.GetKey())
+	if ok && len(x.GetSet()) > 0 && x.GetSet()[0] != l.name {
+		return r.takeMember(l, key, x, waiting)
+	}
 	switch {
 	case !ok:
 		return bad("a key is malformed")
@@ -254,7 +266,56 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		}
 		r.members[c.session] = append(r.members[c.session], c)
 	}
+	if len(x.GetSet()) > 0 {
+		c.ensureExtra().set = &set{members: []*claim{c}}
+		r.expect(c, x.GetSet()[1:])
+		r.table.sets++
+	}
 	r.place(c, x, waiting)
+	return nil
+}
+
+// expect notes the names of the locks that are still to come for the set that c leads.
+func (r *restorer) expect(c *claim, names []string) {
+	if len(names) > 0 {
+		r.sets[c] = names
+		return
+	}
+	delete(r.sets, c)
+}
+
+// takeMember reads a claim of a set whose first claim was read before.
+func (r *restorer) takeMember(l *lock, key Key, x *command.Claim, waiting bool) error {
+	lead := r.table.keys.get(key)
+	names := r.sets[lead]
+	switch {
+	case lead == nil || len(names) == 0 || names[0] != l.name || len(x.GetSet()) != 1 || x.GetSet()[0] != lead.lock.name:
+		return bad("a claim belongs to no set")
+	case x.GetMode() != Exclusive && x.GetMode() != Shared:
+		return bad("a claim has an unknown mode")
+	case waiting != lead.waiting():
+		return bad("a set waits and holds")
+	}
+	c := &claim{
+		key: key, lock: l, session: lead.session, token: lead.token, seq: lead.seq, since: lead.since, mode: uint8(x.GetMode()),
+		extra: &extra{set: lead.set()},
+	}
+	text := lead.textBytes()
+	c.set().members = append(c.set().members, c)
+	r.table.text += lead.textBytes() - text
+	if !proto.Equal(c.record(), x) {
+		return bad("the claims of a set differ")
+	}
+	if c.session != nil {
+		r.members[c.session] = append(r.members[c.session], c)
+	}
+	if waiting {
+		r.table.joinQueue(c)
+	} else {
+		l.holders.push(c)
+		r.table.counts.Holders++
+	}
+	r.expect(lead, names[1:])
 	return nil
 }
 
@@ -283,15 +344,14 @@ func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 	if c.extra.until = Time(x.GetWaitUntil()); x.GetWaitUntil() == waitForever {
 		c.extra.until = Never
 	}
-	c.lock.waiters.push(c)
-	r.table.counts.Waiters++
+	r.table.joinQueue(c)
 	r.table.timers.arm(c)
 }
 
 // linkMembers gives every session its claims in the order in which they came.
 func (r *restorer) linkMembers() {
 	for s, cs := range r.members {
-		slices.SortFunc(cs, func(a, b *claim) int { return cmp.Compare(a.seq, b.seq) })
+		slices.SortStableFunc(cs, func(a, b *claim) int { return cmp.Compare(a.seq, b.seq) })
 		for _, c := range cs {
 			s.link(c)
 		}

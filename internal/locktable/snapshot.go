@@ -13,8 +13,21 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// SnapshotVersion is the newest snapshot format that this server reads, and the one that it writes.
-const SnapshotVersion = 1
+// SnapshotVersion is the newest snapshot format that this server reads. It writes the oldest one that has what the state needs.
+const SnapshotVersion = 2
+
+// version is the oldest format that can show the present state, so that an older server reads it if it can.
+func (t *Table) version() uint32 {
+	if t.sets > 0 || settingsVersion(t.settings) > 1 {
+		return 2
+	}
+	return 1
+}
+
+// settingsVersion is the oldest format that has the fields that are set.
+func settingsVersion(s *command.Settings) uint32 {
+	return command.Needs(command.FromConfigure(&command.Configure{Settings: s}))
+}
 
 // Snapshot writes a table as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
@@ -63,7 +76,7 @@ func (t *Table) newSnapshot() *Snapshot {
 	return &Snapshot{
 		table: t,
 		header: &command.SnapshotHeader{
-			Version: SnapshotVersion, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Version: t.version(), Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
 		},
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),
@@ -246,14 +259,19 @@ func (l *lock) record() *command.LockRecord {
 const waitForever = -1
 
 func (c *claim) record() *command.Claim {
-	x := c.details()
-	r := &command.Claim{
-		Key: c.key.Reveal(), Seq: c.seq, Mode: c.modeOf(), Token: c.token, Since: int64(c.since), Ttl: int64(c.ttl),
-		LockDelay: int64(x.lockDelay), Attachment: c.attachment, Owner: x.owner, Metadata: x.metadata,
-	}
+	r := &command.Claim{Key: c.key.Reveal(), Seq: c.seq, Mode: c.modeOf(), Token: c.token, Since: int64(c.since)}
 	if c.session != nil {
 		r.Session = c.session.id
 	}
+	if c.lead() != c {
+		r.Set = []string{c.lead().lock.name}
+		return r
+	}
+	if set := c.set(); set != nil {
+		r.Set = set.names()
+	}
+	x := c.details()
+	r.Ttl, r.LockDelay, r.Attachment, r.Owner, r.Metadata = int64(c.ttl), int64(x.lockDelay), c.attachment, x.owner, x.metadata
 	if !c.waiting() {
 		r.Waited = int64(x.waited)
 	}
