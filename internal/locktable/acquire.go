@@ -201,16 +201,44 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	t.joinQueue(c)
 	t.await(c, a.GetWait())
 	t.emit(c.event(EventQueued))
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
+	o := Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
+	if c.next != nil {
+		o.Position = c.position()
+	}
+	return o
 }
 
-// joinQueue puts c at the end of the queue of its lock.
+// joinQueue puts c at the end of the queue of its lock, or right behind the place that its session has there in the same mode
+// already. They are granted together; and if the first is given up, the other does not fall back behind those who have
+// counted on the session to be before them.
 func (t *Table) joinQueue(c *claim) {
-	c.lock.waiters.push(c)
+	if twin := c.lastTwin(); twin != nil {
+		c.lock.waiters.insert(c, twin)
+	} else {
+		c.lock.waiters.push(c)
+	}
+	t.waits(c)
+}
+
+// waits counts c, which has just joined a queue.
+func (t *Table) waits(c *claim) {
 	t.counts.Waiters++
 	if c.session != nil {
 		c.session.places++
 	}
+}
+
+// lastTwin returns the last of the places that are granted together with c, which has no place yet, or nil.
+func (c *claim) lastTwin() (twin *claim) {
+	if c.session == nil || c.session.places == 0 || c.lock.slots > 0 || c.set() != nil {
+		return nil
+	}
+	for _, x := range c.session.placesOn(c.lock) {
+		if x != c && x.mode == c.mode {
+			twin = x
+		}
+	}
+	return twin
 }
 
 // newClaim makes the claim of a fresh key. It is in no list of its lock yet.

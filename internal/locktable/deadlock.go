@@ -124,9 +124,10 @@ type gameLock struct {
 }
 
 type search struct {
-	holders bool
-	next    *claim
 	begun   bool
+	next    *claim
+	waiting bool            // next is not before the head, as far as the queue was played
+	seen    map[*claim]bool // those who may ask again
 }
 
 // play lets the game go on until it is done or nothing moves any more.
@@ -505,21 +506,23 @@ func (g *game) inTheWay(c *claim, f func(b *claim, queued bool) bool) {
 		class = uint8(Exclusive)
 	}
 	s := &l.searched[class]
-	if !s.holders && !l.admits(c) {
-		s.holders = true
-		for h := l.lock.holders.head; h != nil; h = h.next {
+	if !s.begun {
+		*s = search{begun: true, next: l.lock.waiters.head, seen: make(map[*claim]bool)}
+		for h := l.lock.holders.head; h != nil && !l.admits(c); h = h.next {
 			g.visits++
 			if g.holder(h) != nil && conflicts(h, c) && !f(h, false) {
 				return
 			}
 		}
 	}
-	if !s.begun {
-		s.begun, s.next = true, l.lock.waiters.head
+	if s.seen[c] {
+		return // all who are before it were found already
 	}
-	for ; s.next != nil && s.next != c && (c.seq == 0 || s.next.seq < c.seq); s.next = s.next.next {
+	for ; s.next != nil && s.next != c; s.next = s.next.next {
 		g.visits++
-		if g.waitsBefore(l, s.next, c) && !f(s.next, true) {
+		s.waiting = s.waiting || s.next == l.head
+		s.seen[s.next] = true
+		if g.inFront(l, s.next, c, s.waiting) && !f(s.next, true) {
 			return
 		}
 	}
@@ -530,21 +533,13 @@ func conflicts(a, b *claim) bool {
 	return a.lock.slots > 0 || a.modeOf() == Exclusive || b.modeOf() == Exclusive
 }
 
-// waitsBefore tells whether b, before c in the queue of l, is in the way of c.
-func (g *game) waitsBefore(l *gameLock, b, c *claim) bool {
-	if !g.left(b) {
-		return false
+// inFront tells whether b, before c in the queue of l, is in the way of c. Waiting tells whether b is behind all whom the game
+// has passed.
+func (g *game) inFront(l *gameLock, b, c *claim, waiting bool) bool {
+	if p := g.existing(b); p != nil && p.granted[b] {
+		return !p.ended && conflicts(b, c) && !l.admits(c)
 	}
-	if g.granted(b) {
-		return conflicts(b, c) && !l.admits(c)
-	}
-	return conflicts(b, c) || b.set() != nil
-}
-
-// granted tells whether the place c was granted in the game.
-func (g *game) granted(c *claim) bool {
-	p := g.existing(c)
-	return p != nil && p.granted[c]
+	return waiting && (conflicts(b, c) || b.set() != nil)
 }
 
 func (g *game) existing(c *claim) *player {
@@ -552,15 +547,6 @@ func (g *game) existing(c *claim) *player {
 		return g.players[c.session]
 	}
 	return g.sets[c.lead()]
-}
-
-// left tells whether the place c is there when nothing moves any more: waiting, or granted to one who is left.
-func (g *game) left(c *claim) bool {
-	if p := g.existing(c); p != nil && p.granted[c] {
-		return !p.ended
-	}
-	l := g.locks[c.lock]
-	return l.head != nil && c.seq >= l.head.seq
 }
 
 // wait is the step from who wants c to who has b.

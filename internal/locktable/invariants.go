@@ -121,7 +121,6 @@ func (c *checker) waiters(l *lock) {
 		c.claim(l, w)
 		c.must(w.waiting() && w.extra != nil, "lock %q: a waiter with a token", l.name)
 		c.must(w.lead().due() > c.t.now, "lock %q: a waiter is overdue", l.name)
-		c.must(w.next == nil || w.next.seq > w.seq, "lock %q: the queue is out of order", l.name)
 		if w.session != nil && l.slots == 0 && w.set() == nil {
 			h := w.session.holdOn(l)
 			c.must(h == nil || h.mode != w.mode, "lock %q: a waiter waits for its own session", l.name)

@@ -16,6 +16,19 @@ type jKey struct {
 	lock string
 }
 
+// queued puts a key at the end of the queue, or behind the last place of its session in the same mode.
+func (j *judge) queued(e Event) {
+	q, at := j.queues[e.Lock], len(j.queues[e.Lock])
+	session := j.sessionOf[e.Key]
+	for i, k := range q {
+		p := j.place[jKey{k, e.Lock}]
+		if session != "" && p.session == session && p.mode == e.Mode && e.Slots == 0 && e.Set == 0 {
+			at = i + 1
+		}
+	}
+	j.queues[e.Lock] = slices.Insert(slices.Clone(q), at, e.Key)
+}
+
 // holdOf returns one of the holds of a key, or nil.
 func (j *judge) holdOf(k Key) *jHold {
 	for x, h := range j.live {
@@ -174,10 +187,37 @@ func give(cs []*jClaim, c *jClaim) {
 
 // progress checks that nobody waits for ever.
 func (j *judge) progress() error {
+	if !j.mayWaitForEver() {
+		return nil
+	}
 	if left := leftOver(j.claims()); len(left) > 0 {
 		return fmt.Errorf("%d claims wait for each other, one of them on %q", len(left), left[0].lock)
 	}
 	return nil
+}
+
+// mayWaitForEver is false if no shared session waits and has anything else: then nobody does.
+func (j *judge) mayWaitForEver() bool {
+	for _, p := range j.place {
+		if p.session == "" {
+			continue
+		}
+		n := 0
+		for _, q := range j.place {
+			if q.session == p.session {
+				n++
+			}
+		}
+		for _, h := range j.live {
+			if h.session == p.session {
+				n++
+			}
+		}
+		if n > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // refused checks that a session that was refused would have waited for ever.

@@ -136,7 +136,7 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 func (j *judge) event(e Event, cmds []*command.Command) error {
 	switch e.Kind {
 	case EventQueued:
-		j.queues[e.Lock] = append(j.queues[e.Lock], e.Key)
+		j.queued(e)
 		j.place[jKey{e.Key, e.Lock}] = &jPlace{
 			lock: e.Lock, waitUntil: Never, session: j.sessionOf[e.Key], mode: e.Mode, slots: e.Slots, set: e.Set,
 		}

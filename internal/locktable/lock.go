@@ -134,6 +134,21 @@ func (q *claims) push(c *claim) {
 	}
 }
 
+// insert puts c behind p.
+func (q *claims) insert(c, p *claim) {
+	if p.next == nil {
+		q.push(c)
+		return
+	}
+	c.prev, c.next = p, p.next
+	p.next.prev = c
+	p.next = c
+	q.n++
+	if c.linked() {
+		q.linked++
+	}
+}
+
 func (q *claims) remove(c *claim) {
 	switch {
 	case c == q.head:

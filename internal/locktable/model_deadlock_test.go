@@ -82,7 +82,10 @@ func (m *model) deadlock(session string, wants []*mClaim) *Chain {
 		return nil
 	}
 	asked := m.copied()
-	asked.claims = append(asked.claims, wants...)
+	for _, c := range wants {
+		asked.standInLine(c)
+		asked.claims = append(asked.claims, c)
+	}
 	end := asked.copied()
 	end.playOn()
 	if !end.waits(session) {

@@ -197,6 +197,7 @@ func (m *model) enterSet(a *command.Acquire) Outcome {
 	seq := m.nextSeq()
 	for _, c := range group {
 		c.seq = seq
+		m.standInLine(c)
 		m.claims = append(m.claims, c)
 	}
 	m.attach(group[0], a)
@@ -310,6 +311,23 @@ func (m *model) head(lock string) *mClaim {
 		}
 	}
 	return nil
+}
+
+// standInLine gives c a place behind all others, or behind the last one of its session in the same mode.
+func (m *model) standInLine(c *mClaim) {
+	all := m.waiters(c.lock)
+	for i := len(all) - 1; i >= 0; i-- {
+		if x := all[i]; c.session != "" && x.session == c.session && x.mode == c.mode && x.slots == 0 && c.group == nil {
+			for _, later := range all[i+1:] {
+				later.pos++
+			}
+			c.pos = x.pos + 1
+			return
+		}
+	}
+	if len(all) > 0 {
+		c.pos = all[len(all)-1].pos + 1
+	}
 }
 
 // canHave tells whether c, with its set, is the head of all its queues and eligible.

@@ -41,6 +41,7 @@ type mClaim struct {
 	deadline         Time // private hold
 	waitUntil, grace Time // waiter
 	attachment       uint64
+	pos              int       // waiter: orders the queue
 	group            []*mClaim // of a set: the claims that share its key, in the order of names
 }
 
@@ -187,6 +188,7 @@ func (m *model) waiters(lock string) []*mClaim {
 			out = append(out, c)
 		}
 	}
+	slices.SortFunc(out, func(a, b *mClaim) int { return cmp.Compare(a.pos, b.pos) })
 	return out
 }
 

@@ -264,6 +264,7 @@ func (m *model) enter(a *command.Acquire) Outcome {
 	}
 	c := m.newClaim(a, lock, a.GetMode(), a.GetSlots())
 	c.seq = m.nextSeq()
+	m.standInLine(c)
 	m.claims = append(m.claims, c)
 	m.attach(c, a)
 	if free {

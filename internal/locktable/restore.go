@@ -171,6 +171,8 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 		return bad("it has two headers")
 	case h.GetVersion() < 1 || h.GetVersion() > SnapshotVersion:
 		return bad("it has format version %d, this server knows up to %d; run a newer server", h.GetVersion(), SnapshotVersion)
+	case len(h.GetCalendar()) > 0:
+		return bad("it has a calendar, which this server does not know")
 	case h.GetNow() < 0:
 		return bad("its clock is negative")
 	case h.GetLastToken() >= maxToken || h.GetLastSeq() >= maxToken:
@@ -209,6 +211,9 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 }
 
 func (r *restorer) takeLock(x *command.LockRecord) error {
+	if x.GetAsk() != nil {
+		return bad("it has an ask, which this server does not know")
+	}
 	l := r.table.newLock(x.GetName())
 	l.slots = x.GetSlots()
 	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
@@ -310,7 +315,8 @@ func (r *restorer) takeMember(l *lock, key Key, x *command.Claim, waiting bool) 
 		r.members[c.session] = append(r.members[c.session], c)
 	}
 	if waiting {
-		r.table.joinQueue(c)
+		l.waiters.push(c)
+		r.table.waits(c)
 	} else {
 		l.holders.push(c)
 		r.table.counts.Holders++
@@ -344,7 +350,8 @@ func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 	if c.extra.until = Time(x.GetWaitUntil()); x.GetWaitUntil() == waitForever {
 		c.extra.until = Never
 	}
-	r.table.joinQueue(c)
+	c.lock.waiters.push(c)
+	r.table.waits(c)
 	r.table.timers.arm(c)
 }
 
