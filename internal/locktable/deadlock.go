@@ -13,7 +13,7 @@ import "slices"
 
 // maxVisits bounds the work for one question, in claims looked at. Beyond it no deadlock is found, and the asker may wait: its
 // wait and the lifetimes of the others have an end anyway.
-const maxVisits = 100_000
+const maxVisits = 1 << 15
 
 // mayClose tells whether a session that is about to wait for l (nil: for a set) can be part of a cycle at all: whoever may wait for
 // it already waits for a lock that it has a claim on.
@@ -51,7 +51,8 @@ func wishedFor(s *session, ws []wish) *claim {
 // nil. With c there are the other members of its set.
 func (t *Table) deadlock(s *session, c *claim, owner string) *Chain {
 	g := &game{
-		asker: s, owner: owner, locks: make(map[*lock]*gameLock), players: make(map[*session]*player), sets: make(map[*claim]*player),
+		asker: s, owner: owner, locks: make(map[*lock]*gameLock), players: make(map[*session]*player),
+		sets: make(map[*claim]*player), gone: make(map[*session]bool),
 	}
 	me := g.player(s)
 	me.last = c
@@ -85,6 +86,7 @@ type game struct {
 	locks   map[*lock]*gameLock
 	players map[*session]*player
 	sets    map[*claim]*player // private ones, by their lead
+	gone    map[*session]bool  // ended when their only place was granted, without becoming players
 	moved   []*gameLock        // to be looked at
 	holders []*player          // whose places are to be brought into play
 	visits  int
@@ -157,8 +159,8 @@ func (g *game) list(l *gameLock) {
 	}
 }
 
-// player returns the player that is s, made if it is new. It waits for all its places that no queue in play has passed: a session
-// that has more than one claim becomes a player before its first place is granted.
+// player returns the player that is s, made if it is new. It waits for all its places: a session becomes a player before the first
+// of them is granted, unless there is only one.
 func (g *game) player(s *session) *player {
 	p := g.players[s]
 	if p == nil {
@@ -168,13 +170,12 @@ func (g *game) player(s *session) *player {
 	return p
 }
 
-// playerOf returns the player that c belongs to, or nil if it is a private claim on one lock, or the only claim of its session:
-// nobody else has to do with such a one.
+// playerOf returns the player that c belongs to, or nil if it is a private claim on one lock: nobody else has to do with it.
 func (g *game) playerOf(c *claim) *player {
 	switch {
-	case c.session != nil && (c.session.n > 1 || c.session == g.asker || c.set() != nil):
+	case c.session != nil:
 		return g.player(c.session)
-	case c.session == nil && c.set() != nil:
+	case c.set() != nil:
 		return g.privatePlayer(c.lead())
 	}
 	return nil
@@ -257,6 +258,9 @@ func (g *game) bring(l *lock) *gameLock {
 // holder returns the player that holds h, or nil if it ends, or has ended.
 func (g *game) holder(h *claim) *player {
 	if h.session == nil || h.session.places == 0 && h.session != g.asker {
+		return nil
+	}
+	if g.gone[h.session] {
 		return nil
 	}
 	if p := g.player(h.session); !p.ended {
@@ -357,6 +361,13 @@ func (l *gameLock) admits(c *claim) bool {
 
 // grant gives l, or all locks of the set of c, to c. Who has all that it waits for ends.
 func (g *game) grant(l *gameLock, c *claim) {
+	if c.set() == nil && c.session != nil && c.session.places == 1 && c.session != g.asker && g.players[c.session] == nil {
+		if c.session.n > 1 {
+			g.gone[c.session] = true
+		}
+		l.pass(c)
+		return
+	}
 	p := g.playerOf(c)
 	if p == nil {
 		l.pass(c) // it ends at once
