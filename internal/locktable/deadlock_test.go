@@ -143,7 +143,8 @@ func (d *dense) command() *command.Command {
 // TestRandomDeadlocks compares table, model and judge where sessions hold and wait all the time: every refusal is true, told by
 // a shortest cycle, and nobody is ever left for ever.
 func TestRandomDeadlocks(t *testing.T) {
-	runs := 60
+	t.Parallel()
+	runs := 150
 	if testing.Short() {
 		runs = 10
 	}
