@@ -254,6 +254,8 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		return bad("a holder or waiter has what only the other can have")
 	case x.GetMode() != Exclusive && x.GetMode() != Shared:
 		return bad("a claim has an unknown mode")
+	case len(x.GetSet()) > maxMaxSet:
+		return bad("a set of %d locks", len(x.GetSet()))
 	}
 	c := &claim{
 		key: key, lock: l, token: x.GetToken(), seq: x.GetSeq(), since: Time(x.GetSince()), ttl: time.Duration(x.GetTtl()),

@@ -250,7 +250,8 @@ type Holder struct {
 	Since    Time
 	// When the hold ends unless renewed; for a lock that is free but blocked by a delay, when the delay ends.
 	Deadline Time
-	// How many hold it (0: blocked by a delay) and how many wait for it.
+	// How many hold it (0: blocked by a delay, or, without a Deadline, kept free for a set that is before in the queue, or free by
+	// now) and how many wait for it.
 	Holders int
 	Waiters int
 }
