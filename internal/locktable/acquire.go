@@ -241,19 +241,8 @@ func (c *claim) lastTwin() (twin *claim) {
 	return twin
 }
 
-// newClaim makes the claim of a fresh key. It is in no list of its lock yet.
+// newClaim makes the claim of a fresh key, of a set its lead. It is in no list of its lock yet.
 func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *claim {
-	c := t.makeClaim(key, s, l, a)
-	if s != nil {
-		t.touchSession(s)
-		s.link(c)
-	}
-	t.adopt(c)
-	return c
-}
-
-// makeClaim makes a claim as an acquire asks for it, known to nobody yet.
-func (t *Table) makeClaim(key Key, s *session, l *lock, a *command.Acquire) *claim {
 	c := &claim{
 		key: key, lock: l, session: s, seq: t.nextSeq(), since: t.now, mode: uint8(a.GetMode()),
 		ttl: time.Duration(a.GetTtl()), attachment: a.GetAttachment(),
@@ -263,17 +252,14 @@ func (t *Table) makeClaim(key Key, s *session, l *lock, a *command.Acquire) *cla
 			owner: strings.Clone(a.GetOwner()), metadata: strings.Clone(a.GetMetadata()),
 			lockDelay: time.Duration(a.GetLockDelay()),
 		}
+		t.text += uint64(len(a.GetOwner()) + len(a.GetMetadata()))
 	}
-	return c
-}
-
-// adopt makes c, of a set the lead, known by its key.
-func (t *Table) adopt(c *claim) {
+	if s != nil {
+		t.touchSession(s)
+		s.link(c)
+	}
 	t.keys.put(c)
-	t.text += c.textBytes()
-	if c.set() != nil {
-		t.sets++
-	}
+	return c
 }
 
 // await starts the wait and the grace of c from now.

@@ -168,6 +168,7 @@ func (c *checker) set(x *claim) {
 		return
 	}
 	c.sets++
+	c.text += set.textBytes()
 	last := ""
 	for _, m := range set.members {
 		c.must(m.set() == set && m.key == x.key && m.session == x.session && m.token == x.token && m.seq == x.seq && m.since == x.since,

@@ -71,14 +71,10 @@ func (c *claim) order() uint64 { return c.seq }
 func (c *claim) slot() *int32  { return &c.timer }
 func (c *claim) modeOf() Mode  { return Mode(c.mode) }
 
-// textBytes is what c takes of the room for texts, with all that belongs to its set.
+// textBytes is what c takes of the room for texts, without the names of a set.
 func (c *claim) textBytes() uint64 {
 	x := c.details()
-	n := uint64(len(x.owner) + len(x.metadata))
-	if x.set != nil {
-		n += x.set.textBytes()
-	}
-	return n
+	return uint64(len(x.owner) + len(x.metadata))
 }
 
 // ensureExtra returns c's extra, made if it was absent.
@@ -221,8 +217,14 @@ func (t *Table) tidy(l *lock) {
 // serve looks at the queues of all locks of c, which has left them. Everything that ends a hold or a place calls it once,
 // after the change.
 func (t *Table) serve(c *claim) {
-	t.list(c)
-	t.settle()
+	if c.set() == nil {
+		t.look(c.lock) // as if it were alone on the list
+	} else {
+		t.list(c)
+	}
+	if len(t.toLookAt) > 0 {
+		t.settle()
+	}
 }
 
 // list puts the locks of c on the list of locks to look at, in the order of their names.
@@ -405,7 +407,8 @@ func (t *Table) forget(c *claim, a afterwards) {
 	t.timers.disarm(c)
 	t.keys.remove(c.key)
 	t.text -= c.textBytes()
-	if c.set() != nil {
+	if x := c.details(); x.set != nil {
+		t.text -= x.set.textBytes()
 		t.sets--
 	}
 	if c.session != nil {

@@ -277,6 +277,7 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		c.ensureExtra().set = &set{members: []*claim{c}}
 		r.expect(c, x.GetSet()[1:])
 		r.table.sets++
+		r.table.text += c.set().textBytes()
 	}
 	r.place(c, x, waiting)
 	return nil
@@ -307,9 +308,9 @@ func (r *restorer) takeMember(l *lock, key Key, x *command.Claim, waiting bool) 
 		key: key, lock: l, session: lead.session, token: lead.token, seq: lead.seq, since: lead.since, mode: uint8(x.GetMode()),
 		extra: &extra{set: lead.set()},
 	}
-	text := lead.textBytes()
+	text := lead.set().textBytes()
 	c.set().members = append(c.set().members, c)
-	r.table.text += lead.textBytes() - text
+	r.table.text += lead.set().textBytes() - text
 	if !proto.Equal(c.record(), x) {
 		return bad("the claims of a set differ")
 	}

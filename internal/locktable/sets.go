@@ -319,28 +319,19 @@ func (t *Table) newSet(key Key, s *session, ws []wish, a *command.Acquire) *clai
 		}
 		t.touch(l)
 		l.slots = w.GetSlots()
+		var c *claim
 		if i == 0 {
-			set.members = append(set.members, t.newLead(key, s, l, a, set))
-		} else {
-			set.members = append(set.members, set.members[0].sibling(l, set))
+			c = t.newClaim(key, s, l, a)
+			c.ensureExtra().set = set
+		} else if c = set.members[0].sibling(l, set); s != nil {
+			s.link(c)
 		}
-		set.members[i].mode = uint8(w.GetMode())
-		if s != nil {
-			s.link(set.members[i])
-		}
+		c.mode = uint8(w.GetMode())
+		set.members = append(set.members, c)
 	}
-	t.adopt(set.members[0])
+	t.text += set.textBytes()
+	t.sets++
 	return set.members[0]
-}
-
-// newLead makes the first claim of a set.
-func (t *Table) newLead(key Key, s *session, l *lock, a *command.Acquire, set *set) *claim {
-	c := t.makeClaim(key, s, l, a)
-	c.ensureExtra().set = set
-	if s != nil {
-		t.touchSession(s)
-	}
-	return c
 }
 
 // sibling makes another claim of the set that c leads.
