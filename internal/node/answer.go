@@ -108,12 +108,16 @@ func (n *Node) answerRead() *command.PeerResponse {
 // readIndex is asked of the leader. What it acknowledged before the call is applied here, so the index is known before its
 // leadership is verified; had another leader acknowledged anything before the call, verifying would fail.
 func (n *Node) readIndex() (*command.ReadIndexAt, error) {
+	_, term, ok := n.clock.read()
+	if !ok {
+		return nil, ErrUnavailable // elected perhaps, but what earlier leaders acknowledged may not be applied yet
+	}
 	index := n.fsm.applied.Load()
 	if err := n.raft.VerifyLeader().Error(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	now, _, ok := n.clock.read()
-	if !ok {
+	now, termNow, ok := n.clock.read()
+	if !ok || termNow != term {
 		return nil, ErrUnavailable
 	}
 	return &command.ReadIndexAt{Index: index, Now: int64(now)}, nil
