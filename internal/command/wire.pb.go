@@ -845,6 +845,7 @@ type WireTask struct {
 	SlotEnd       int64                  `protobuf:"varint,16,opt,name=slot_end,json=slotEnd,proto3" json:"slot_end,omitempty"`
 	Waiters       int64                  `protobuf:"varint,17,opt,name=waiters,proto3" json:"waiters,omitempty"`
 	Ttl           int64                  `protobuf:"varint,18,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Name          string                 `protobuf:"bytes,19,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1003,6 +1004,13 @@ func (x *WireTask) GetTtl() int64 {
 		return x.Ttl
 	}
 	return 0
+}
+
+func (x *WireTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 // WireWait is one step of a cycle: who waits for which lock.
@@ -1957,7 +1965,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\tDISK_FULL\x10\x04\x12\x0e\n" +
 	"\n" +
 	"OVERLOADED\x10\x05\x12\r\n" +
-	"\tMALFORMED\x10\x06\"\xeb\x03\n" +
+	"\tMALFORMED\x10\x06\"\xff\x03\n" +
 	"\bWireTask\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x1a\n" +
 	"\battempts\x18\x02 \x01(\rR\battempts\x12!\n" +
@@ -1980,7 +1988,8 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"slot_start\x18\x0f \x01(\x03R\tslotStart\x12\x19\n" +
 	"\bslot_end\x18\x10 \x01(\x03R\aslotEnd\x12\x18\n" +
 	"\awaiters\x18\x11 \x01(\x03R\awaiters\x12\x10\n" +
-	"\x03ttl\x18\x12 \x01(\x03R\x03ttl\"\x84\x01\n" +
+	"\x03ttl\x18\x12 \x01(\x03R\x03ttl\x12\x12\n" +
+	"\x04name\x18\x13 \x01(\tR\x04name\"\x84\x01\n" +
 	"\bWireWait\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1b\n" +
 	"\twaits_for\x18\x02 \x01(\tR\bwaitsFor\x12\x17\n" +

@@ -37,8 +37,8 @@ func newFates() *fates {
 
 // expect remembers that the acquire c of a client of that node may come to wait. It is called before c is proposed.
 func (f *fates) expect(node string, c *command.Command) {
-	a := c.GetAcquire()
-	if a.GetWait() == 0 || a.GetAttachment() == 0 {
+	a := asQueueing(c)
+	if a == nil || a.GetWait() == 0 || a.GetAttachment() == 0 {
 		return
 	}
 	f.mu.Lock()
@@ -50,7 +50,7 @@ func (f *fates) expect(node string, c *command.Command) {
 
 // settled forgets the acquire c again, unless it waits.
 func (f *fates) settled(c *command.Command, o *command.WireOutcome) {
-	if a := c.GetAcquire(); a.GetWait() != 0 && locktable.Code(o.GetCode()) != locktable.Waiting {
+	if a := asQueueing(c); a != nil && a.GetWait() != 0 && locktable.Code(o.GetCode()) != locktable.Waiting {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.parked, a.GetAttachment())

@@ -102,7 +102,8 @@ func (w *waiters) tellLocked(key locktable.Key, attachment uint64, o locktable.O
 // endsWait tells whether an event of that kind ends the wait of the client that it concerns.
 func endsWait(k locktable.EventKind) bool {
 	switch k {
-	case locktable.EventGranted, locktable.EventTimedOut, locktable.EventCancelled, locktable.EventSuperseded:
+	case locktable.EventGranted, locktable.EventTimedOut, locktable.EventCancelled, locktable.EventSuperseded,
+		locktable.EventTaskClaimed, locktable.EventTaskAnswered, locktable.EventTaskCancelled:
 		return true
 	}
 	return false
@@ -185,9 +186,11 @@ func (w *waiters) polls() []*command.Command {
 
 // outcome is the answer to the acquire of a client whose wait ended with e.
 func outcome(now locktable.Time, e *locktable.Event) locktable.Outcome {
-	o := locktable.Outcome{Mode: e.Mode, Slots: e.Slots, Waited: e.Waited, Now: now}
+	o := locktable.Outcome{Mode: e.Mode, Slots: e.Slots, Waited: e.Waited, Now: now, Task: e.Task}
 	switch e.Kind {
-	case locktable.EventGranted:
+	case locktable.EventTaskAnswered:
+		o.Code = locktable.NotClaimable
+	case locktable.EventGranted, locktable.EventTaskClaimed:
 		o.Code, o.Token, o.TTL, o.Deadline = locktable.Granted, e.Token, e.TTL, e.Deadline
 	case locktable.EventTimedOut:
 		o.Code, o.Holder = locktable.Held, e.Holder
