@@ -86,6 +86,6 @@ func taskToWire(t *locktable.TaskInfo) *command.WireTask {
 		Name: t.Name, Status: uint32(t.Status), Attempts: t.Attempts, MaxAttempts: t.MaxAttempts, Token: t.Token,
 		AtMostOnce: t.AtMostOnce, Owner: t.Owner, Metadata: t.Metadata, Text: t.Text, Progress: t.Progress, Since: int64(t.Since),
 		Deadline: int64(t.Deadline), Ttl: int64(t.TTL), Ended: int64(t.Ended), KeepUntil: int64(t.KeepUntil),
-		ClaimableAt: int64(t.ClaimableAt), SlotStart: t.SlotStart, SlotEnd: t.SlotEnd, Waiters: int64(t.Waiters), Name: t.Name,
+		ClaimableAt: int64(t.ClaimableAt), SlotStart: t.SlotStart, SlotEnd: t.SlotEnd, Waiters: int64(t.Waiters),
 	}
 }
