@@ -169,7 +169,9 @@ func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
 		return Outcome{Code: KeyInUse}
 	}
 	if c.held {
-		m.setAttachment(c, 0)
+		if c.attachment != a.GetAttachment() { // else nobody has been told yet
+			m.setAttachment(c, 0)
+		}
 		return m.granted(c)
 	}
 	if a.GetWait() == 0 {
