@@ -35,7 +35,7 @@ func (n *Node) answer(ctx context.Context, from Peer, r *command.PeerRequest) *c
 	case *command.PeerRequest_ReadIndex:
 		return n.answerRead()
 	case *command.PeerRequest_Join:
-		return n.answerJoin(from, op.Join.GetMember())
+		return n.answerJoin(from, op.Join)
 	case *command.PeerRequest_Change:
 		if err := n.change(op.Change); err != nil {
 			return peerRefusal(err)
@@ -124,7 +124,7 @@ func (n *Node) greeting() *command.Greeting {
 	me := n.self()
 	g := &command.Greeting{
 		ClusterId: n.store.ClusterID(), Name: me.Name, Instance: me.Instance, DiskFull: n.store.Full(),
-		LogVersion: command.Version, AppliedIndex: n.fsm.applied.Load(),
+		LogVersion: n.schema.Version(), Version: n.config.Version, AppliedIndex: n.fsm.applied.Load(),
 	}
 	r := n.raftRef.Load()
 	if r == nil {

@@ -178,7 +178,7 @@ func (n *Node) tryJoin(ctx context.Context, addr string) (string, error) {
 	}
 	me := n.self()
 	res, err := n.askAt(ctx, leader, &command.PeerRequest{Op: &command.PeerRequest_Join{Join: &command.Join{
-		Member: &command.Member{Name: me.Name, Instance: me.Instance, Address: string(n.address())},
+		Member: &command.Member{Name: me.Name, Instance: me.Instance, Address: string(n.address())}, LogVersion: n.schema.Version(),
 	}}})
 	if err != nil {
 		return "", err

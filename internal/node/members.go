@@ -34,15 +34,22 @@ func (n *Node) memberNamed(name string) (raft.Server, bool) {
 }
 
 // answerJoin takes a node into the cluster, as a non-voter until it has caught up.
-func (n *Node) answerJoin(from Peer, m *command.Member) *command.PeerResponse {
-	if err := n.addMember(m); err != nil {
+func (n *Node) answerJoin(from Peer, j *command.Join) *command.PeerResponse {
+	m := j.GetMember()
+	if err := n.addMember(m, j.GetLogVersion()); err != nil {
 		return peerRefusal(err)
 	}
 	n.config.Logger.Info("a node joins", "name", m.GetName(), "address", m.GetAddress(), "asked_by", from.Name)
 	return &command.PeerResponse{Op: &command.PeerResponse_Join{Join: &command.Joined{ClusterId: n.store.ClusterID()}}}
 }
 
-func (n *Node) addMember(m *command.Member) error {
+// addMember takes a node in that knows versions of the log up to knows.
+func (n *Node) addMember(m *command.Member, knows uint32) error {
+	n.membership.Lock()
+	defer n.membership.Unlock()
+	if err := n.checkKnows(m.GetName(), knows); err != nil {
+		return err
+	}
 	if err := CheckName(m.GetName()); err != nil {
 		return &RefusedError{err.Error()}
 	}
@@ -126,7 +133,7 @@ func (n *Node) remove(s raft.Server) error {
 	return changeError(n.raft.RemoveServer(s.ID, 0, changeTimeout).Error())
 }
 
-// steward promotes joining nodes that have caught up, while this node leads.
+// steward raises the level and promotes joining nodes that have caught up, while this node leads.
 func (n *Node) steward() {
 	t := time.NewTicker(stewardCheck)
 	defer t.Stop()
@@ -136,6 +143,7 @@ func (n *Node) steward() {
 		case <-n.stop:
 			return
 		case <-t.C:
+			n.tryRaise()
 			if !n.isLeader() {
 				clear(ready)
 				continue
@@ -214,6 +222,8 @@ type MemberStatus struct {
 	AppliedIndex uint64
 	LastContact  time.Duration // since it heard from the leader; 0 for the leader
 	DiskFull     bool
+	Version      string // of the program
+	Knows        uint32 // the newest version of the log that it knows
 }
 
 // Members returns the members as this node knows them, each asked how it is. It takes as long as the slowest answer, at most a second.
@@ -248,5 +258,6 @@ func (n *Node) fillStatus(ctx context.Context, m *MemberStatus) {
 		}
 	}
 	m.Reachable, m.AppliedIndex, m.DiskFull = true, g.GetAppliedIndex(), g.GetDiskFull()
+	m.Version, m.Knows = g.GetVersion(), max(g.GetLogVersion(), firstVersion)
 	m.LastContact = time.Duration(g.GetLastContact())
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
@@ -47,8 +48,13 @@ type Config struct {
 	MinFree int64
 	// Cluster says how the node belongs to a cluster. nil: it is a single server.
 	Cluster *Cluster
+	// Version of the program, for people who look at the cluster.
+	Version string
 	// SnapshotBytes is the size of the log since the last snapshot that brings the next one. 0: 64 MiB.
 	SnapshotBytes int64
+
+	// What this server knows of commands. Tests make up other versions.
+	schema *command.Schema
 }
 
 // Observer is told what happens, to count it. Its methods must not block.
@@ -89,12 +95,16 @@ func (c Config) withDefaults() Config {
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = defaultSnapshotBytes
 	}
+	if c.schema == nil {
+		c.schema = command.Current
+	}
 	return c
 }
 
 // Node is a running member.
 type Node struct {
 	config Config
+	schema *command.Schema
 	store  *storage.Store
 	raft   *raft.Raft
 	fsm    *fsm
@@ -108,6 +118,9 @@ type Node struct {
 	stall     *stall
 
 	proposals proposals
+	behind    atomic.Pointer[[]string] // why the level is not raised, for people
+
+	membership sync.Mutex // held while a node is taken in and while the level is raised
 
 	attachments atomic.Uint64 // the last one given out
 	stopping    chan struct{} // closed: parked clients go
@@ -124,7 +137,7 @@ type Node struct {
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
-		config: c, queue: newQueue(), waiters: newWaiters(), stall: newStall(),
+		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), stall: newStall(),
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
@@ -162,13 +175,20 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(func() { n.stall.watch(n.stop) })
 	n.done.Go(n.takeSnapshots)
 	if n.clustered() {
-		n.done.Go(n.steward)
 		n.done.Go(n.watchMembership)
 	}
 	if err := n.awaitService(ctx); err != nil {
 		return err
 	}
-	return n.configure(ctx)
+	if err := n.configure(ctx); err != nil {
+		return err
+	}
+	if n.clustered() {
+		n.tryRaise()
+		n.done.Go(n.steward)
+		return nil
+	}
+	return n.raise(ctx)
 }
 
 func (n *Node) openTransport() (err error) {
@@ -228,6 +248,8 @@ func (n *Node) configure(ctx context.Context) error {
 	if want == nil {
 		want = have
 	}
+	want = proto.CloneOf(want)
+	n.schema.Trim(want, n.fsm.level.Load())
 	if !fresh && locktable.SameSettings(want, have) {
 		return nil
 	}
@@ -243,7 +265,7 @@ func (n *Node) configure(ctx context.Context) error {
 
 // work proposes while the node is in office, and passes commands on while it is not.
 func (n *Node) work() {
-	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
+	p := &proposer{schema: n.schema, raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
 	for {
 		if n.raft.State() == raft.Leader && n.takeOffice() {
 			stopped := p.run(n.stop)
