@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -27,9 +28,12 @@ var Current = NewSchema(Version, since)
 // Schema is what a server of some version knows of commands. It is immutable.
 type Schema struct {
 	version uint32
-	// What came after version 1, by the message that it is in or whose fields lead to it.
-	newer map[protoreflect.FullName][]part
+	// Returns what came after version 1, by the message that it is in or whose fields lead to it. The descriptors that it
+	// needs are not there yet while variables of this package are initialised.
+	newer func() newerParts
 }
+
+type newerParts map[protoreflect.FullName][]part
 
 // part is a field that came later, or in which something may be that did.
 type part struct {
@@ -42,15 +46,17 @@ type part struct {
 // NewSchema returns the schema of a server that knows everything up to version; since is as the variable of that name.
 // Servers have Current, and tests make up others.
 func NewSchema(version uint32, since map[protoreflect.FullName]uint32) *Schema {
-	s := &Schema{version: version, newer: map[protoreflect.FullName][]part{}}
-	if len(since) > 0 {
-		s.learn((&Command{}).ProtoReflect().Descriptor(), since)
-	}
-	return s
+	return &Schema{version: version, newer: sync.OnceValue(func() newerParts {
+		n := newerParts{}
+		if len(since) > 0 {
+			n.learn((&Command{}).ProtoReflect().Descriptor(), since)
+		}
+		return n
+	})}
 }
 
 // learn notes the parts of m, and tells whether there are any. Messages do not contain themselves.
-func (s *Schema) learn(m protoreflect.MessageDescriptor, since map[protoreflect.FullName]uint32) bool {
+func (n newerParts) learn(m protoreflect.MessageDescriptor, since map[protoreflect.FullName]uint32) bool {
 	var parts []part
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
@@ -59,14 +65,14 @@ func (s *Schema) learn(m protoreflect.MessageDescriptor, since map[protoreflect.
 			p.values = newerValues(e, since)
 		}
 		if sub := f.Message(); sub != nil {
-			p.leads = s.learn(sub, since)
+			p.leads = n.learn(sub, since)
 		}
 		if p.since > 1 || p.leads || p.values != nil {
 			parts = append(parts, p)
 		}
 	}
 	if parts != nil {
-		s.newer[m.FullName()] = parts
+		n[m.FullName()] = parts
 	}
 	return parts != nil
 }
@@ -93,38 +99,39 @@ func (s *Schema) Of(c *Command) uint32 {
 	if r := c.GetRaise(); r != nil {
 		return max(raiseSince, r.GetVersion())
 	}
-	if len(s.newer) == 0 {
+	n := s.newer()
+	if len(n) == 0 {
 		return 1
 	}
-	return s.need(c.ProtoReflect())
+	return n.need(c.ProtoReflect())
 }
 
-func (s *Schema) need(m protoreflect.Message) uint32 {
+func (n newerParts) need(m protoreflect.Message) uint32 {
 	need := uint32(1)
-	for _, p := range s.newer[m.Descriptor().FullName()] {
+	for _, p := range n[m.Descriptor().FullName()] {
 		if m.Has(p.field) {
-			need = max(need, p.since, s.needOf(p, m.Get(p.field)))
+			need = max(need, p.since, n.needOf(p, m.Get(p.field)))
 		}
 	}
 	return need
 }
 
 // needOf returns what the value of a field needs.
-func (s *Schema) needOf(p part, v protoreflect.Value) uint32 {
+func (n newerParts) needOf(p part, v protoreflect.Value) uint32 {
 	if !p.field.IsList() {
-		return s.needOne(p, v)
+		return n.needOne(p, v)
 	}
 	need := uint32(1)
 	for i := range v.List().Len() {
-		need = max(need, s.needOne(p, v.List().Get(i)))
+		need = max(need, n.needOne(p, v.List().Get(i)))
 	}
 	return need
 }
 
-func (s *Schema) needOne(p part, v protoreflect.Value) uint32 {
+func (n newerParts) needOne(p part, v protoreflect.Value) uint32 {
 	switch {
 	case p.leads:
-		return s.need(v.Message())
+		return n.need(v.Message())
 	case p.values != nil:
 		return max(1, p.values[v.Enum()])
 	}
@@ -135,7 +142,7 @@ func (s *Schema) needOne(p part, v protoreflect.Value) uint32 {
 // so be proposed before it is reached.
 func (s *Schema) Trim(settings *Settings, level uint32) {
 	m := settings.ProtoReflect()
-	for _, p := range s.newer[m.Descriptor().FullName()] {
+	for _, p := range s.newer()[m.Descriptor().FullName()] {
 		if p.since > level {
 			m.Clear(p.field)
 		}
