@@ -209,6 +209,7 @@ type PeerRequest struct {
 	//	*PeerRequest_Hello
 	//	*PeerRequest_Join
 	//	*PeerRequest_Change
+	//	*PeerRequest_Tell
 	//	*PeerRequest_Adopt
 	Op            isPeerRequest_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
@@ -304,6 +305,15 @@ func (x *PeerRequest) GetChange() *Change {
 	return nil
 }
 
+func (x *PeerRequest) GetTell() *Tell {
+	if x != nil {
+		if x, ok := x.Op.(*PeerRequest_Tell); ok {
+			return x.Tell
+		}
+	}
+	return nil
+}
+
 func (x *PeerRequest) GetAdopt() *Adopt {
 	if x != nil {
 		if x, ok := x.Op.(*PeerRequest_Adopt); ok {
@@ -337,8 +347,12 @@ type PeerRequest_Change struct {
 	Change *Change `protobuf:"bytes,6,opt,name=change,proto3,oneof"`
 }
 
+type PeerRequest_Tell struct {
+	Tell *Tell `protobuf:"bytes,7,opt,name=tell,proto3,oneof"`
+}
+
 type PeerRequest_Adopt struct {
-	Adopt *Adopt `protobuf:"bytes,7,opt,name=adopt,proto3,oneof"`
+	Adopt *Adopt `protobuf:"bytes,8,opt,name=adopt,proto3,oneof"`
 }
 
 func (*PeerRequest_Forward) isPeerRequest_Op() {}
@@ -351,6 +365,8 @@ func (*PeerRequest_Join) isPeerRequest_Op() {}
 
 func (*PeerRequest_Change) isPeerRequest_Op() {}
 
+func (*PeerRequest_Tell) isPeerRequest_Op() {}
+
 func (*PeerRequest_Adopt) isPeerRequest_Op() {}
 
 type PeerResponse struct {
@@ -362,6 +378,7 @@ type PeerResponse struct {
 	//	*PeerResponse_Hello
 	//	*PeerResponse_Join
 	//	*PeerResponse_Change
+	//	*PeerResponse_Tell
 	//	*PeerResponse_Adopt
 	Op isPeerResponse_Op `protobuf_oneof:"op"`
 	// Why there is no answer; one of the codes below, and a sentence.
@@ -452,6 +469,15 @@ func (x *PeerResponse) GetChange() *Changed {
 	return nil
 }
 
+func (x *PeerResponse) GetTell() *Told {
+	if x != nil {
+		if x, ok := x.Op.(*PeerResponse_Tell); ok {
+			return x.Tell
+		}
+	}
+	return nil
+}
+
 func (x *PeerResponse) GetAdopt() *Adopted {
 	if x != nil {
 		if x, ok := x.Op.(*PeerResponse_Adopt); ok {
@@ -492,8 +518,12 @@ type PeerResponse_Change struct {
 	Change *Changed `protobuf:"bytes,5,opt,name=change,proto3,oneof"`
 }
 
+type PeerResponse_Tell struct {
+	Tell *Told `protobuf:"bytes,6,opt,name=tell,proto3,oneof"`
+}
+
 type PeerResponse_Adopt struct {
-	Adopt *Adopted `protobuf:"bytes,6,opt,name=adopt,proto3,oneof"`
+	Adopt *Adopted `protobuf:"bytes,7,opt,name=adopt,proto3,oneof"`
 }
 
 func (*PeerResponse_Forwarded) isPeerResponse_Op() {}
@@ -505,6 +535,8 @@ func (*PeerResponse_Hello) isPeerResponse_Op() {}
 func (*PeerResponse_Join) isPeerResponse_Op() {}
 
 func (*PeerResponse_Change) isPeerResponse_Op() {}
+
+func (*PeerResponse_Tell) isPeerResponse_Op() {}
 
 func (*PeerResponse_Adopt) isPeerResponse_Op() {}
 
@@ -1426,6 +1458,147 @@ func (*Changed) Descriptor() ([]byte, []int) {
 	return file_internal_command_wire_proto_rawDescGZIP(), []int{15}
 }
 
+// Tell tells a node at once what became of acquires that wait with it. It would learn it from the log some milliseconds later.
+type Tell struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fates         []*Fate                `protobuf:"bytes,1,rep,name=fates,proto3" json:"fates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tell) Reset() {
+	*x = Tell{}
+	mi := &file_internal_command_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tell) ProtoMessage() {}
+
+func (x *Tell) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tell.ProtoReflect.Descriptor instead.
+func (*Tell) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Tell) GetFates() []*Fate {
+	if x != nil {
+		return x.Fates
+	}
+	return nil
+}
+
+type Fate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Attachment    uint64                 `protobuf:"fixed64,2,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	Outcome       *WireOutcome           `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fate) Reset() {
+	*x = Fate{}
+	mi := &file_internal_command_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fate) ProtoMessage() {}
+
+func (x *Fate) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fate.ProtoReflect.Descriptor instead.
+func (*Fate) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Fate) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Fate) GetAttachment() uint64 {
+	if x != nil {
+		return x.Attachment
+	}
+	return 0
+}
+
+func (x *Fate) GetOutcome() *WireOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+type Told struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Told) Reset() {
+	*x = Told{}
+	mi := &file_internal_command_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Told) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Told) ProtoMessage() {}
+
+func (x *Told) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Told.ProtoReflect.Descriptor instead.
+func (*Told) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{18}
+}
+
 // Adopt tells a node that waits for it to which cluster it belongs from now on.
 type Adopt struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1439,7 +1612,7 @@ type Adopt struct {
 
 func (x *Adopt) Reset() {
 	*x = Adopt{}
-	mi := &file_internal_command_wire_proto_msgTypes[16]
+	mi := &file_internal_command_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1624,7 @@ func (x *Adopt) String() string {
 func (*Adopt) ProtoMessage() {}
 
 func (x *Adopt) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[16]
+	mi := &file_internal_command_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1637,7 @@ func (x *Adopt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adopt.ProtoReflect.Descriptor instead.
 func (*Adopt) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{16}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Adopt) GetClusterId() string {
@@ -1496,7 +1669,7 @@ type Adopted struct {
 
 func (x *Adopted) Reset() {
 	*x = Adopted{}
-	mi := &file_internal_command_wire_proto_msgTypes[17]
+	mi := &file_internal_command_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1681,7 @@ func (x *Adopted) String() string {
 func (*Adopted) ProtoMessage() {}
 
 func (x *Adopted) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_wire_proto_msgTypes[17]
+	mi := &file_internal_command_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,14 +1694,14 @@ func (x *Adopted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adopted.ProtoReflect.Descriptor instead.
 func (*Adopted) Descriptor() ([]byte, []int) {
-	return file_internal_command_wire_proto_rawDescGZIP(), []int{17}
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{20}
 }
 
 var File_internal_command_wire_proto protoreflect.FileDescriptor
 
 const file_internal_command_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x1binternal/command/wire.proto\x12\x13doubledutch.command\x1a\x1einternal/command/command.proto\"\xf8\x02\n" +
+	"\x1binternal/command/wire.proto\x12\x13doubledutch.command\x1a\x1einternal/command/command.proto\"\xa9\x03\n" +
 	"\vPeerRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x128\n" +
 	"\aforward\x18\x02 \x01(\v2\x1c.doubledutch.command.ForwardH\x00R\aforward\x12?\n" +
@@ -1536,17 +1709,19 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"read_index\x18\x03 \x01(\v2\x1e.doubledutch.command.ReadIndexH\x00R\treadIndex\x122\n" +
 	"\x05hello\x18\x04 \x01(\v2\x1a.doubledutch.command.HelloH\x00R\x05hello\x12/\n" +
 	"\x04join\x18\x05 \x01(\v2\x19.doubledutch.command.JoinH\x00R\x04join\x125\n" +
-	"\x06change\x18\x06 \x01(\v2\x1b.doubledutch.command.ChangeH\x00R\x06change\x122\n" +
-	"\x05adopt\x18\a \x01(\v2\x1a.doubledutch.command.AdoptH\x00R\x05adoptB\x04\n" +
-	"\x02op\"\xa5\x03\n" +
+	"\x06change\x18\x06 \x01(\v2\x1b.doubledutch.command.ChangeH\x00R\x06change\x12/\n" +
+	"\x04tell\x18\a \x01(\v2\x19.doubledutch.command.TellH\x00R\x04tell\x122\n" +
+	"\x05adopt\x18\b \x01(\v2\x1a.doubledutch.command.AdoptH\x00R\x05adoptB\x04\n" +
+	"\x02op\"\xd6\x03\n" +
 	"\fPeerResponse\x12>\n" +
 	"\tforwarded\x18\x01 \x01(\v2\x1e.doubledutch.command.ForwardedH\x00R\tforwarded\x12A\n" +
 	"\n" +
 	"read_index\x18\x02 \x01(\v2 .doubledutch.command.ReadIndexAtH\x00R\treadIndex\x125\n" +
 	"\x05hello\x18\x03 \x01(\v2\x1d.doubledutch.command.GreetingH\x00R\x05hello\x121\n" +
 	"\x04join\x18\x04 \x01(\v2\x1b.doubledutch.command.JoinedH\x00R\x04join\x126\n" +
-	"\x06change\x18\x05 \x01(\v2\x1c.doubledutch.command.ChangedH\x00R\x06change\x124\n" +
-	"\x05adopt\x18\x06 \x01(\v2\x1c.doubledutch.command.AdoptedH\x00R\x05adopt\x124\n" +
+	"\x06change\x18\x05 \x01(\v2\x1c.doubledutch.command.ChangedH\x00R\x06change\x12/\n" +
+	"\x04tell\x18\x06 \x01(\v2\x19.doubledutch.command.ToldH\x00R\x04tell\x124\n" +
+	"\x05adopt\x18\a \x01(\v2\x1c.doubledutch.command.AdoptedH\x00R\x05adopt\x124\n" +
 	"\x05error\x18\x0f \x01(\v2\x1e.doubledutch.command.PeerErrorR\x05errorB\x04\n" +
 	"\x02op\"\xb7\x01\n" +
 	"\tPeerError\x127\n" +
@@ -1642,7 +1817,16 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\aPROMOTE\x10\x02\x12\f\n" +
 	"\bTRANSFER\x10\x03\x12\a\n" +
 	"\x03ADD\x10\x04\"\t\n" +
-	"\aChanged\"V\n" +
+	"\aChanged\"7\n" +
+	"\x04Tell\x12/\n" +
+	"\x05fates\x18\x01 \x03(\v2\x19.doubledutch.command.FateR\x05fates\"t\n" +
+	"\x04Fate\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\x02 \x01(\x06R\n" +
+	"attachment\x12:\n" +
+	"\aoutcome\x18\x03 \x01(\v2 .doubledutch.command.WireOutcomeR\aoutcome\"\x06\n" +
+	"\x04Told\"V\n" +
 	"\x05Adopt\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -1663,7 +1847,7 @@ func file_internal_command_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_internal_command_wire_proto_goTypes = []any{
 	(PeerError_Code)(0),      // 0: doubledutch.command.PeerError.Code
 	(WireOutcome_Failure)(0), // 1: doubledutch.command.WireOutcome.Failure
@@ -1684,10 +1868,13 @@ var file_internal_command_wire_proto_goTypes = []any{
 	(*Joined)(nil),           // 16: doubledutch.command.Joined
 	(*Change)(nil),           // 17: doubledutch.command.Change
 	(*Changed)(nil),          // 18: doubledutch.command.Changed
-	(*Adopt)(nil),            // 19: doubledutch.command.Adopt
-	(*Adopted)(nil),          // 20: doubledutch.command.Adopted
-	(*Command)(nil),          // 21: doubledutch.command.Command
-	(Mode)(0),                // 22: doubledutch.command.Mode
+	(*Tell)(nil),             // 19: doubledutch.command.Tell
+	(*Fate)(nil),             // 20: doubledutch.command.Fate
+	(*Told)(nil),             // 21: doubledutch.command.Told
+	(*Adopt)(nil),            // 22: doubledutch.command.Adopt
+	(*Adopted)(nil),          // 23: doubledutch.command.Adopted
+	(*Command)(nil),          // 24: doubledutch.command.Command
+	(Mode)(0),                // 25: doubledutch.command.Mode
 }
 var file_internal_command_wire_proto_depIdxs = []int32{
 	6,  // 0: doubledutch.command.PeerRequest.forward:type_name -> doubledutch.command.Forward
@@ -1695,29 +1882,33 @@ var file_internal_command_wire_proto_depIdxs = []int32{
 	12, // 2: doubledutch.command.PeerRequest.hello:type_name -> doubledutch.command.Hello
 	15, // 3: doubledutch.command.PeerRequest.join:type_name -> doubledutch.command.Join
 	17, // 4: doubledutch.command.PeerRequest.change:type_name -> doubledutch.command.Change
-	19, // 5: doubledutch.command.PeerRequest.adopt:type_name -> doubledutch.command.Adopt
-	7,  // 6: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
-	11, // 7: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
-	13, // 8: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
-	16, // 9: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
-	18, // 10: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
-	20, // 11: doubledutch.command.PeerResponse.adopt:type_name -> doubledutch.command.Adopted
-	5,  // 12: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
-	0,  // 13: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
-	21, // 14: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
-	8,  // 15: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
-	1,  // 16: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
-	22, // 17: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
-	9,  // 18: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
-	22, // 19: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
-	14, // 20: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
-	14, // 21: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
-	2,  // 22: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	19, // 5: doubledutch.command.PeerRequest.tell:type_name -> doubledutch.command.Tell
+	22, // 6: doubledutch.command.PeerRequest.adopt:type_name -> doubledutch.command.Adopt
+	7,  // 7: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
+	11, // 8: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
+	13, // 9: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
+	16, // 10: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
+	18, // 11: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
+	21, // 12: doubledutch.command.PeerResponse.tell:type_name -> doubledutch.command.Told
+	23, // 13: doubledutch.command.PeerResponse.adopt:type_name -> doubledutch.command.Adopted
+	5,  // 14: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
+	0,  // 15: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
+	24, // 16: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
+	8,  // 17: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
+	1,  // 18: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
+	25, // 19: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
+	9,  // 20: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
+	25, // 21: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
+	14, // 22: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
+	14, // 23: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
+	2,  // 24: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
+	20, // 25: doubledutch.command.Tell.fates:type_name -> doubledutch.command.Fate
+	8,  // 26: doubledutch.command.Fate.outcome:type_name -> doubledutch.command.WireOutcome
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_wire_proto_init() }
@@ -1732,6 +1923,7 @@ func file_internal_command_wire_proto_init() {
 		(*PeerRequest_Hello)(nil),
 		(*PeerRequest_Join)(nil),
 		(*PeerRequest_Change)(nil),
+		(*PeerRequest_Tell)(nil),
 		(*PeerRequest_Adopt)(nil),
 	}
 	file_internal_command_wire_proto_msgTypes[1].OneofWrappers = []any{
@@ -1740,6 +1932,7 @@ func file_internal_command_wire_proto_init() {
 		(*PeerResponse_Hello)(nil),
 		(*PeerResponse_Join)(nil),
 		(*PeerResponse_Change)(nil),
+		(*PeerResponse_Tell)(nil),
 		(*PeerResponse_Adopt)(nil),
 	}
 	type x struct{}
@@ -1748,7 +1941,7 @@ func file_internal_command_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_wire_proto_rawDesc), len(file_internal_command_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
