@@ -1603,7 +1603,7 @@ func (*Told) Descriptor() ([]byte, []int) {
 type Adopt struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	// Whom the sender means. Another node that waits at the same address is not adopted.
+	// Whom the sender means; of the instance, its beginning will do. Another node at the same address is not adopted.
 	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Instance      string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields

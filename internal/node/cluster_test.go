@@ -102,6 +102,17 @@ func (l *link) Call(ctx context.Context, addr string, request []byte) ([]byte, e
 	return to.hooks.Handle(ctx, l.hooks.Self(), request)
 }
 
+// Meet reaches nodes that belong to no cluster.
+func (l *link) Meet(ctx context.Context, addr string, request []byte) ([]byte, error) {
+	l.net.mu.Lock()
+	to, cut := l.net.links[addr], l.net.cut[addr] || l.net.cut[l.addr]
+	l.net.mu.Unlock()
+	if to == nil || cut {
+		return nil, ErrNotDelivered
+	}
+	return to.hooks.Handle(ctx, l.hooks.Self(), request)
+}
+
 // trio is a cluster of three in memory.
 type trio struct {
 	*network

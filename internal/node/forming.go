@@ -27,6 +27,8 @@ func (n *Node) enter(ctx context.Context) (*raft.Configuration, error) {
 		return n.alone(), nil
 	case c.Join != "":
 		return nil, n.join(ctx, c.Join)
+	case c.Await:
+		return nil, n.awaitAdoption(ctx)
 	case len(c.Members) > 0:
 		return n.form(ctx, c.Members)
 	default:

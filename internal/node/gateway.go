@@ -141,11 +141,18 @@ func (n *Node) ask(r *command.PeerRequest) (*command.PeerResponse, error) {
 }
 
 func (n *Node) askAt(ctx context.Context, addr string, r *command.PeerRequest) (*command.PeerResponse, error) {
+	return n.askBy(ctx, n.transport.Call, addr, r)
+}
+
+// askBy sends a request by call.
+func (n *Node) askBy(ctx context.Context, call func(context.Context, string, []byte) ([]byte, error), addr string,
+	r *command.PeerRequest,
+) (*command.PeerResponse, error) {
 	data, err := command.EncodeRequest(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	answer, err := n.transport.Call(ctx, addr, data)
+	answer, err := call(ctx, addr, data)
 	switch {
 	case errors.Is(err, ErrNotDelivered), errors.Is(err, ErrRefusedByPeer):
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -89,6 +89,9 @@ func changeError(err error) error {
 
 // change carries out a change of membership. It is called on the leader.
 func (n *Node) change(c *command.Change) error {
+	if c.GetKind() == command.Change_ADD {
+		return n.add(c.GetName(), c.GetAddress())
+	}
 	s, ok := n.memberNamed(c.GetName())
 	if !ok && c.GetName() != "" {
 		return refuse("there is no node %s in this cluster", c.GetName())
@@ -191,12 +194,18 @@ func (n *Node) hasCaughtUp(s raft.Server) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), stewardCheck)
 	defer cancel()
 	g, err := n.hello(ctx, string(s.Address))
+	if err != nil {
+		// It was added, and has not learned of it, or has been started again before it got a log.
+		name, instance := splitID(s.ID)
+		if n.adopt(&command.Member{Name: name, Instance: instance, Address: string(s.Address)}) == nil {
+			n.config.Logger.Info("a node has learned that it was added", "name", name)
+		}
+	}
 	return err == nil && g.GetAppliedIndex()+caughtUp >= n.fsm.applied.Load() && g.GetAppliedIndex() > 0
 }
 
 // changeMembers asks the leader, be it this node or another, for a change.
-func (n *Node) changeMembers(kind command.Change_Kind, name string) error {
-	c := &command.Change{Kind: kind, Name: name}
+func (n *Node) changeMembers(c *command.Change) error {
 	if n.isLeader() {
 		return n.change(c)
 	}
@@ -205,13 +214,19 @@ func (n *Node) changeMembers(kind command.Change_Kind, name string) error {
 }
 
 // Remove takes the member of that name out of the cluster; it stops when it learns of it.
-func (n *Node) Remove(name string) error { return n.changeMembers(command.Change_REMOVE, name) }
+func (n *Node) Remove(name string) error {
+	return n.changeMembers(&command.Change{Kind: command.Change_REMOVE, Name: name})
+}
 
 // Promote makes a non-voter a voter without waiting for it to catch up.
-func (n *Node) Promote(name string) error { return n.changeMembers(command.Change_PROMOTE, name) }
+func (n *Node) Promote(name string) error {
+	return n.changeMembers(&command.Change{Kind: command.Change_PROMOTE, Name: name})
+}
 
 // Transfer hands leadership to the member of that name, or to the best one if it is empty.
-func (n *Node) Transfer(name string) error { return n.changeMembers(command.Change_TRANSFER, name) }
+func (n *Node) Transfer(name string) error {
+	return n.changeMembers(&command.Change{Kind: command.Change_TRANSFER, Name: name})
+}
 
 // MemberStatus tells about one member.
 type MemberStatus struct {

@@ -122,6 +122,8 @@ type Node struct {
 	proposals proposals
 	behind    atomic.Pointer[[]string] // why the level is not raised, for people
 
+	waiting    atomic.Bool // for a cluster that adds this node
+	adoptions  chan adoption
 	membership sync.Mutex // held while a node is taken in and while the level is raised
 
 	attachments atomic.Uint64 // the last one given out
@@ -139,7 +141,7 @@ type Node struct {
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
-		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(),
+		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(), adoptions: make(chan adoption),
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
