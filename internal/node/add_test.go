@@ -30,7 +30,7 @@ func (m *mixed) await(name string, v *command.Schema) <-chan opened {
 
 func (m *mixed) arrived(t *testing.T, name string, c <-chan opened) *Node {
 	t.Helper()
-	o := <-c
+	o := receive(t, c)
 	if o.err != nil {
 		t.Fatal(o.err)
 	}
@@ -76,7 +76,7 @@ func TestAddNode(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute) // virtual: the other still waits, and gives up
-		if o := <-old; o.err == nil || !strings.Contains(o.err.Error(), "no cluster has added this node") {
+		if o := receive(t, old); o.err == nil || !strings.Contains(o.err.Error(), "no cluster has added this node") {
 			t.Errorf("error %v", o.err)
 		}
 	})

@@ -56,6 +56,19 @@ func acquireLater(ctx context.Context, n *Node, key string) <-chan answer {
 	return c
 }
 
+// receive returns what comes from c. It has to come within two minutes, which in a bubble are virtual: there, a node goes on
+// with its ticks for ever, so that who waits for nothing would be noticed by nobody.
+func receive[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(2 * time.Minute):
+		t.Fatal("nothing came within two minutes")
+		panic("unreachable")
+	}
+}
+
 func unanswered(t *testing.T, c <-chan answer) {
 	t.Helper()
 	synctest.Wait()
@@ -84,13 +97,13 @@ func TestGrantOfAnEarlierPlaceIsNotTold(t *testing.T) {
 		synctest.Wait()
 		second := acquireLater(t.Context(), n, "k")
 		open()
-		<-first
-		if a := <-other; a.err != nil || a.out.Code != locktable.Granted {
+		receive(t, first)
+		if a := receive(t, other); a.err != nil || a.out.Code != locktable.Granted {
 			t.Fatalf("x: code %d, error %v", a.out.Code, a.err)
 		}
 		unanswered(t, second)
 		mustRelease(t, n, "db", "x")
-		if a := <-second; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, second); a.err != nil || a.out.Code != locktable.Granted {
 			t.Errorf("k: code %d, error %v", a.out.Code, a.err)
 		}
 	})
@@ -108,10 +121,10 @@ func TestCancellationOfAnEarlierPlaceIsNotTold(t *testing.T) {
 		synctest.Wait()
 		second := acquireLater(t.Context(), n, "k")
 		open()
-		<-first
+		receive(t, first)
 		unanswered(t, second)
 		mustRelease(t, n, "db", "h")
-		if a := <-second; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, second); a.err != nil || a.out.Code != locktable.Granted {
 			t.Errorf("k: code %d, error %v", a.out.Code, a.err)
 		}
 	})
@@ -125,12 +138,12 @@ func TestNewerConnectionHasThePlace(t *testing.T) {
 		mustAcquire(t, n, acquireCmd("db", "h", 0), locktable.Granted)
 		older := acquireLater(t.Context(), n, "k")
 		newer := acquireLater(t.Context(), n, "k")
-		if a := <-older; a.err != nil || a.out.Code != locktable.Cancelled {
+		if a := receive(t, older); a.err != nil || a.out.Code != locktable.Cancelled {
 			t.Errorf("the older connection: code %d, error %v", a.out.Code, a.err)
 		}
 		unanswered(t, newer)
 		mustRelease(t, n, "db", "h")
-		if a := <-newer; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, newer); a.err != nil || a.out.Code != locktable.Granted {
 			t.Errorf("the newer connection: code %d, error %v", a.out.Code, a.err)
 		}
 	})

@@ -31,8 +31,9 @@ var (
 // mixed is a trio whose nodes are of different versions.
 type mixed struct {
 	*trio
-	mu     sync.Mutex // guards fatals
+	mu     sync.Mutex // guards all below
 	fatals map[string]error
+	opened []*Node // all, to be closed in the end: a bubble does not end before
 }
 
 func openMixed(t *testing.T, versions map[string]*command.Schema) *mixed {
@@ -57,7 +58,7 @@ func openMixed(t *testing.T, versions map[string]*command.Schema) *mixed {
 		})
 	}
 	wg.Wait()
-	t.Cleanup(m.close)
+	t.Cleanup(m.closeAll)
 	if t.Failed() {
 		t.FailNow()
 	}
@@ -66,10 +67,6 @@ func openMixed(t *testing.T, versions map[string]*command.Schema) *mixed {
 
 // start starts a node of that version that keeps its data in memory.
 func (m *mixed) start(name string, v *command.Schema, cl *Cluster) (*Node, error) {
-	return m.startIn("", name, v, cl)
-}
-
-func (m *mixed) startIn(dir, name string, v *command.Schema, cl *Cluster) (*Node, error) {
 	addr := m.members[name]
 	if addr == "" {
 		addr = "addr-of-" + name
@@ -77,11 +74,32 @@ func (m *mixed) startIn(dir, name string, v *command.Schema, cl *Cluster) (*Node
 	cl.Name, cl.Listen = name, m.listen(addr)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return Open(ctx, Config{Dir: dir, Cluster: cl, schema: v, Fatal: func(err error) {
+	n, err := Open(ctx, Config{Cluster: cl, schema: v, Fatal: func(err error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.fatals[name] = err
 	}})
+	if err == nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.opened = append(m.opened, n)
+	}
+	return n, err
+}
+
+func (m *mixed) closeAll() {
+	for {
+		m.mu.Lock()
+		opened := m.opened
+		m.opened = nil
+		m.mu.Unlock()
+		if opened == nil {
+			return
+		}
+		for _, n := range opened {
+			_ = n.Close()
+		}
+	}
 }
 
 func (m *mixed) fatal(name string) error {
@@ -286,7 +304,7 @@ func TestDowngradedNodeStops(t *testing.T) {
 				}
 				close(fatal)
 			}()
-			first := <-fatal
+			first := receive(t, fatal)
 			if !errors.Is(first, command.ErrNotUnderstood) || !strings.Contains(first.Error(), "run a newer server on this data") {
 				t.Errorf("error %v", first)
 			}
