@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,15 +208,24 @@ func TestParkedClientsLearnFromASnapshot(t *testing.T) {
 	acquire("a", "granted", 1)
 	acquire("b", "holder", 2)
 	acquire("b", "waiting", 3)
+	acquire("b", "superseded", 7) // its client has come back over 7, and 8 is the connection of before
+	acquire("c", "overtaken", 9)
+	acquire("d", "confirmed", 11) // by a renewal, so that it has no attachment any more
+	table.Apply(1, []*command.Command{command.FromRenew(&command.Renew{Name: "d", Key: keyOf("confirmed")})})
 	w := newWaiters()
 	view := func(f func(*locktable.Table)) { f(table) }
-	want := map[string]locktable.Code{"granted": locktable.Granted, "waiting": 0, "lost": locktable.Cancelled, "early": 0, "late": locktable.Cancelled}
+	want := map[string]locktable.Code{
+		"granted": locktable.Granted, "waiting": 0, "lost": locktable.Cancelled, "early": 0, "late": locktable.Cancelled,
+		"superseded": locktable.Cancelled, "overtaken": locktable.Cancelled, "confirmed": locktable.Granted,
+	}
 	parked := map[string]*waiter{}
-	for name, attachment := range map[string]uint64{"granted": 1, "waiting": 3, "lost": 4, "early": 5, "late": 6} {
+	for name, attachment := range map[string]uint64{
+		"granted": 1, "waiting": 3, "lost": 4, "early": 5, "late": 6, "superseded": 8, "overtaken": 10, "confirmed": 12,
+	} {
 		key, _ := locktable.ParseKey(keyOf(name))
 		parked[name] = w.park(key, attachment, false)
 	}
-	for _, name := range []string{"granted", "waiting", "lost"} {
+	for _, name := range []string{"granted", "waiting", "lost", "superseded", "overtaken", "confirmed"} {
 		w.queued(parked[name], 1, view)
 	}
 	w.queued(parked["early"], 2, view) // the table has not got as far
@@ -232,3 +243,44 @@ func TestParkedClientsLearnFromASnapshot(t *testing.T) {
 		}
 	}
 }
+
+// The same, by the way that a snapshot takes.
+func TestInstallingASnapshotTellsParkedClients(t *testing.T) {
+	c := Config{}.withDefaults()
+	leads := newFSM(c, newWaiters(), newFates(), nil)
+	a := acquireCmd("a", "k", time.Minute)
+	a.Attachment = 1
+	leads.table.Apply(1, []*command.Command{command.FromAcquire(a)})
+	snap, err := leads.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &keepingSink{}
+	if err := snap.Persist(sink); err != nil {
+		t.Fatal(err)
+	}
+	snap.Release()
+	follows := newFSM(c, newWaiters(), newFates(), nil)
+	key, _ := locktable.ParseKey(keyOf("k"))
+	parked := follows.waiters.park(key, 1, false)
+	follows.waiters.queued(parked, 1, follows.view)
+	if err := follows.Restore(io.NopCloser(&sink.data)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case o := <-parked.ended:
+		if o.Code != locktable.Granted || o.Token != 1 {
+			t.Errorf("code %d, token %d", o.Code, o.Token)
+		}
+	default:
+		t.Error("nobody has told it")
+	}
+}
+
+// keepingSink keeps what is written.
+type keepingSink struct {
+	countingSink
+	data bytes.Buffer
+}
+
+func (s *keepingSink) Write(p []byte) (int, error) { return s.data.Write(p) }
