@@ -82,16 +82,20 @@ func (n *Node) raise(ctx context.Context) error {
 	if !leads || common <= level {
 		return nil
 	}
-	// Nobody may come in between.
+	return n.raiseTo(ctx, members, common, term)
+}
+
+// raiseTo raises the level after asking the members, which was done in term, unless somebody has come in between.
+func (n *Node) raiseTo(ctx context.Context, asked []MemberStatus, level uint32, term uint64) error {
 	n.membership.Lock()
 	defer n.membership.Unlock()
-	if !n.sameMembers(members) {
+	if !n.sameMembers(asked) {
 		return nil
 	}
-	if err := n.proposeRaise(ctx, common, term); err != nil {
+	if err := n.proposeRaise(ctx, level, term); err != nil {
 		return err
 	}
-	n.config.Logger.Info("all nodes of the cluster know a newer version; its commands are used from now on", "level", common)
+	n.config.Logger.Info("all nodes of the cluster know a newer version; its commands are used from now on", "level", level)
 	return n.configure(ctx)
 }
 

@@ -260,6 +260,15 @@ func TestRaiseOfAnotherTermIsVoid(t *testing.T) {
 		if err := m.followers()[0].proposeRaise(t.Context(), 2, term); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("through a follower: %v", err)
 		}
+		// Nor when somebody has come since the members were asked.
+		asked := leader.Members(t.Context())
+		another := append([]MemberStatus(nil), asked...)
+		another[0].Instance = strings.Repeat("0c", 16)
+		for _, stale := range [][]MemberStatus{asked[:2], another} {
+			if err := leader.raiseTo(t.Context(), stale, 2, term); err != nil {
+				t.Error(err)
+			}
+		}
 		for name, n := range m.nodes {
 			if got := n.Status().Level; got != 1 {
 				t.Errorf("%s is at level %d", name, got)
@@ -315,7 +324,7 @@ func TestDowngradedNodeStops(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer again.Close()
+			defer func() { _ = again.Close() }()
 			taken(t, again, newCommand("a"))
 		})
 	}
