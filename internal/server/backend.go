@@ -22,9 +22,9 @@ type Backend interface {
 	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.
 	Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error
 	// ReadStale calls f with the table as this node has it, the index of the newest entry in it, and how long ago, at most,
-	// this node heard from the leader. It waits for nobody; f must be brief and keep no reference to the table.
+	// this node heard from the leader. A node that has no table yet does not call f. It waits for nobody; f must be brief and keep no reference to the table.
 	ReadStale(f func(t *locktable.Table, index uint64, age time.Duration))
-	// Members asks all members how they are; it takes a second at most.
+	// Members asks all members how they are; it takes a second at most. nil: the node is not a member yet.
 	Members(ctx context.Context) []node.MemberStatus
 	// Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
 	Remove(name string) error
