@@ -217,9 +217,10 @@ func TestWaitingToBeFormed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var log syncBuffer
-	// The third is a name that does not exist, as that of a pod that was not started yet.
+	// The third is a name that nobody resolves, as that of a pod that was not started yet. (It is no valid name, so that no
+	// name server is asked.)
 	cmd := doubledutch(t, "serve", "--volatile", "--listen", at[2], "--cluster-listen", at[0],
-		"--name", "n1", "--cluster", "n1="+at[0]+",n2="+at[1]+",n3=not-there.invalid:7334").command(ctx)
+		"--name", "n1", "--cluster", "n1="+at[0]+",n2="+at[1]+",n3=not..there:7334").command(ctx)
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
