@@ -92,6 +92,14 @@ func (l *lateNode) Status() node.Status {
 	return node.Status{Reason: "this node is still looking for the others"}
 }
 
+// ClusterStats is part of server.Backend.
+func (l *lateNode) ClusterStats() node.ClusterStats {
+	if n := l.node.Load(); n != nil {
+		return n.ClusterStats()
+	}
+	return node.ClusterStats{}
+}
+
 // StopWaiting is part of server.Backend.
 func (l *lateNode) StopWaiting() {
 	if n := l.node.Load(); n != nil {

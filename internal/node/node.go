@@ -106,6 +106,7 @@ type Node struct {
 	queue     *queue
 	waiters   *waiters
 	stall     *stall
+	tally     tally
 
 	proposals proposals
 
@@ -161,6 +162,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(n.keepPlaces)
 	n.done.Go(func() { n.stall.watch(n.stop) })
 	n.done.Go(n.takeSnapshots)
+	n.done.Go(n.countElections)
 	if n.clustered() {
 		n.done.Go(n.steward)
 		n.done.Go(n.watchMembership)

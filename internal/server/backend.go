@@ -30,8 +30,9 @@ type Backend interface {
 	Remove(name string) error
 	Promote(name string) error
 	Transfer(name string) error
-	// Status does not block.
+	// Status and ClusterStats do not block.
 	Status() node.Status
+	ClusterStats() node.ClusterStats
 	// StopWaiting ends all waiting, now and from now on, with node.ErrStopping.
 	StopWaiting()
 }

@@ -157,6 +157,7 @@ func TestStaleReads(t *testing.T) {
 }
 
 func (e *echo) ReadStale(f func(*locktable.Table, uint64, time.Duration)) { f(e.table, 0, 0) }
+func (*echo) ClusterStats() node.ClusterStats                             { return node.ClusterStats{} }
 func (*echo) Members(context.Context) []node.MemberStatus                 { return nil }
 func (*echo) Remove(string) error                                         { return nil }
 func (*echo) Promote(string) error                                        { return nil }
