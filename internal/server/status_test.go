@@ -47,7 +47,8 @@ func TestTroubleIsMeasured(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []string{"doubledutch_pending_commands 7\n", "doubledutch_disk_stall_seconds 2.5\n", "doubledutch_ready 0\n",
+	for _, want := range []string{
+		"doubledutch_pending_commands 7\n", "doubledutch_disk_stall_seconds 2.5\n", "doubledutch_ready 0\n",
 		"doubledutch_has_leader 0\n", "doubledutch_leader 0\n", "doubledutch_candidacies_total 3\n", `doubledutch_members{suffrage="voter"} 3`,
 		`doubledutch_member_reachable{member="n1"} 1`, `doubledutch_member_reachable{member="n2"} 0`,
 		`doubledutch_member_applied_index{member="n1"} 9`, `doubledutch_peer_calls_total{outcome="broken"} 0`,
