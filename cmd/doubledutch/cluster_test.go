@@ -229,11 +229,13 @@ func TestWaitingToBeFormed(t *testing.T) {
 	url := "http://" + at[2]
 	waitFor(t, func() bool { return ask(ctx, "GET", url+"/healthz").status == 200 })
 	// It answers other nodes as well.
-	conn, err := net.Dial("tcp", at[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close()
+	waitFor(t, func() bool {
+		conn, err := net.Dial("tcp", at[0])
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
 	for _, r := range []struct{ method, path, says string }{
 		{"GET", "/readyz", "still looking for the others"},
 		{"GET", "/getLock/a", ""},
