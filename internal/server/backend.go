@@ -12,6 +12,8 @@ import (
 // Backend is what the handlers need of a member of the cluster; *node.Node is one. Its methods are called from many
 // goroutines at once.
 type Backend interface {
+	// ClusterStats does not block.
+	ClusterStats() node.ClusterStats
 	// Propose has c applied and returns what came of it. Errors wrap the sentinels of package node, or are ctx.Err().
 	Propose(ctx context.Context, c *command.Command) (locktable.Outcome, error)
 	// Acquire is Propose for an acquire, except that it waits in the queue, if a asks for that. If ctx ends first, the
@@ -30,9 +32,8 @@ type Backend interface {
 	Remove(name string) error
 	Promote(name string) error
 	Transfer(name string) error
-	// Status and ClusterStats do not block.
+	// Status does not block.
 	Status() node.Status
-	ClusterStats() node.ClusterStats
 	// StopWaiting ends all waiting, now and from now on, with node.ErrStopping.
 	StopWaiting()
 }

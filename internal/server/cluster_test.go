@@ -62,25 +62,6 @@ func TestShowCluster(t *testing.T) {
 	d.want(200, "", "HEAD", "/v1/cluster", "")
 }
 
-// early is a Backend whose node has not found the others yet.
-type early struct{ Backend }
-
-func (early) Members(context.Context) []node.MemberStatus             { return nil }
-func (early) ReadStale(func(*locktable.Table, uint64, time.Duration)) {}
-func (early) Read(context.Context, func(t *locktable.Table, now locktable.Time)) error {
-	return node.ErrUnavailable
-}
-
-// TestNodeThatHasNotFoundTheOthers: it says so, instead of showing an empty cluster or an empty table.
-func TestNodeThatHasNotFoundTheOthers(t *testing.T) {
-	d := openDoor(t)
-	d.backend.Backend = early{d.backend.Backend}
-	for _, path := range []string{"/v1/cluster", "/v1/locks?consistency=stale", "/v1/locks/a?consistency=stale", "/v1/locks/a"} {
-		d.problem(503, CodeUnavailable, "GET", path, "")
-	}
-	d.want(200, "ok", "GET", "/healthz", "")
-}
-
 // TestSingleServerIsAClusterOfOne asks a real node.
 func TestSingleServerIsAClusterOfOne(t *testing.T) {
 	d := openDoor(t)
@@ -176,7 +157,6 @@ func TestStaleReads(t *testing.T) {
 }
 
 func (e *echo) ReadStale(f func(*locktable.Table, uint64, time.Duration)) { f(e.table, 0, 0) }
-func (*echo) ClusterStats() node.ClusterStats                             { return node.ClusterStats{} }
 func (*echo) Members(context.Context) []node.MemberStatus                 { return nil }
 func (*echo) Remove(string) error                                         { return nil }
 func (*echo) Promote(string) error                                        { return nil }
