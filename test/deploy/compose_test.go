@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,18 +34,6 @@ func readCompose(t *testing.T, path string) *composeFile {
 	return &f
 }
 
-// freePort is one that was free a moment ago.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
 // stage gives the services of a compose file volumes and addresses.
 type stage struct {
 	t     *testing.T
@@ -59,7 +46,7 @@ type stage struct {
 func newStage(t *testing.T, file string) *stage {
 	s := &stage{t: t, file: readCompose(t, file), image: imageEnvironment(t), dir: t.TempDir()}
 	for name := range s.file.Services {
-		s.peers = append(s.peers, "="+name+":7334", "=127.0.0.1:"+freePort(t))
+		s.peers = append(s.peers, "="+name+":7334", "="+ownAddress()+":7334")
 	}
 	return s
 }
@@ -71,7 +58,7 @@ func (s *stage) container(name string) *container {
 	if !ok {
 		s.t.Fatalf("there is no service %s", name)
 	}
-	door := "127.0.0.1:" + freePort(s.t)
+	door := ownAddress() + ":7333"
 	own := door // of a service that is no node
 	if i := slices.Index(s.peers, "="+name+":7334"); i >= 0 {
 		own = strings.TrimPrefix(s.peers[i+1], "=")

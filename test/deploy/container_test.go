@@ -5,6 +5,7 @@ package deploy
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,14 @@ import (
 
 // patience is a deadline that only something that hangs will miss.
 const patience = time.Minute
+
+var addresses atomic.Uint32
+
+// ownAddress is a loopback address that no other container of this run has, and hardly anybody else on this machine.
+func ownAddress() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid%200, pid/200%250, 100+addresses.Add(1))
+}
 
 // container is how a process of the program is started: what is in a file of this repository, with addresses and paths of
 // this machine put in.

@@ -50,7 +50,7 @@ func TestUnitWithDropInServes(t *testing.T) {
 	}
 	var peers []string
 	for _, host := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
-		peers = append(peers, host+":7334", "127.0.0.1:"+freePort(t))
+		peers = append(peers, host+":7334", ownAddress()+":7334")
 	}
 	var nodes []*process
 	for i, name := range []string{"n1", "n2", "n3"} {
@@ -66,7 +66,7 @@ func TestUnitWithDropInServes(t *testing.T) {
 			}
 		}
 		put := strings.NewReplacer(append([]string{"%d", creds, "/var/lib/doubledutch", filepath.Join(dir, name)}, peers...)...)
-		listen := "127.0.0.1:" + freePort(t)
+		listen := ownAddress() + ":7333"
 		c := &container{args: u.args, env: map[string]string{"DOUBLEDUTCH_LISTEN": listen, "DOUBLEDUTCH_SERVER": "http://" + listen}}
 		for k, v := range u.env {
 			c.env[k] = put.Replace(v)
