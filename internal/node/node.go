@@ -118,6 +118,7 @@ type Node struct {
 	waiters   *waiters
 	fates     *fates
 	stall     *stall
+	tally     tally
 
 	proposals proposals
 	behind    atomic.Pointer[[]string] // why the level is not raised, for people
@@ -178,6 +179,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(n.keepPlaces)
 	n.done.Go(func() { n.stall.watch(n.stop) })
 	n.done.Go(n.takeSnapshots)
+	n.done.Go(n.countElections)
 	if n.clustered() {
 		n.done.Go(n.watchMembership)
 		n.done.Go(n.tellFates)

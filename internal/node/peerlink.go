@@ -80,6 +80,9 @@ func callError(err error) error {
 	return err
 }
 
+// Stats returns the numbers of the channel.
+func (l *peerLink) Stats() peer.Stats { return l.peer.Stats() }
+
 func (l *peerLink) Recheck() { l.peer.Recheck() }
 
 func (l *peerLink) Close() error {
