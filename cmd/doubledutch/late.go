@@ -68,6 +68,11 @@ func (l *lateNode) Members(ctx context.Context) []node.MemberStatus {
 	return nil
 }
 
+// Add is part of server.Backend.
+func (l *lateNode) Add(name, addr string) error {
+	return l.change(name, func(n *node.Node, name string) error { return n.Add(name, addr) })
+}
+
 // Remove is part of server.Backend.
 func (l *lateNode) Remove(name string) error { return l.change(name, (*node.Node).Remove) }
 

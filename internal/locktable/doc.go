@@ -79,6 +79,10 @@
 // about the lock as it is now). With another operation or key it is RequestMismatch. When a number has to be forgotten,
 // the smallest goes, and every number up to it is RequestTooOld from then on.
 //
+// Level. A Raise lifts the level to the version that it names; it is never lowered. What a table of some level does and
+// writes is what a server of that version would: another behaviour begins only with a level, so that servers of both
+// versions agree until then. The callers see to it that no command above the level is applied.
+//
 // Limits. All limits are in Settings, which are part of the replicated state. Over a limit on locks, waiters, sessions
 // or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields in
 // a Configure are refused: settings are replaced as a whole.

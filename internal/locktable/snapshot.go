@@ -13,10 +13,7 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// SnapshotVersion is the newest snapshot format that this server reads, and the one that it writes.
-const SnapshotVersion = 1
-
-// Snapshot writes a table as it was when the snapshot was taken, while entries are applied in between. The maps are
+// Snapshot writes a table, in the form of the table's level, as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
 // calls, like those to the table, must be serialised.
 type Snapshot struct {
@@ -63,7 +60,7 @@ func (t *Table) newSnapshot() *Snapshot {
 	return &Snapshot{
 		table: t,
 		header: &command.SnapshotHeader{
-			Version: SnapshotVersion, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Version: t.level, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
 		},
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),

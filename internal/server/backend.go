@@ -28,7 +28,8 @@ type Backend interface {
 	ReadStale(f func(t *locktable.Table, index uint64, age time.Duration))
 	// Members asks all members how they are; it takes a second at most. nil: the node is not a member yet.
 	Members(ctx context.Context) []node.MemberStatus
-	// Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
+	// Add, Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
+	Add(name, addr string) error
 	Remove(name string) error
 	Promote(name string) error
 	Transfer(name string) error
