@@ -22,9 +22,6 @@ import (
 // ErrBadSnapshot marks a snapshot that is damaged, cut short, or of a newer version than this server knows.
 var ErrBadSnapshot = errors.New("bad snapshot")
 
-// Tokens stay below 2^53, so that every JSON reader keeps them whole.
-const maxToken = 1 << 53
-
 // One lock with all its claims is one record.
 const maxRecordBytes = 1 << 30
 
