@@ -12,6 +12,12 @@ var (
 	// ErrNewer says that the data directory was written by a newer version of this program.
 	ErrNewer = errors.New("the data directory was written by a newer version")
 
+	// ErrNoData says that there is no data directory where one is wanted.
+	ErrNoData = errors.New("there is no data")
+
+	// ErrHasData says that there is data in a directory where none may be.
+	ErrHasData = errors.New("there is data already")
+
 	// ErrHung says that a write or sync did not return within Options.HangTimeout.
 	ErrHung = errors.New("disk does not answer")
 

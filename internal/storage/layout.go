@@ -44,6 +44,22 @@ func (l layout) create(g *guard) error {
 	return syncDir(g, filepath.Dir(string(l)))
 }
 
+// prepare makes the directory if it is missing, unless it shall exist, and refuses one that can't be opened.
+func (l layout) prepare(existing bool, g *guard) error {
+	if existing {
+		if ok, err := exists(string(l)); err != nil || !ok {
+			return errors.Join(err, fmt.Errorf("%w: %s does not exist", ErrNoData, l))
+		}
+	} else if err := l.create(g); err != nil {
+		return fmt.Errorf("create the data directory: %w", err)
+	}
+	fresh, err := l.fresh()
+	if err == nil && fresh && existing {
+		err = fmt.Errorf("%w: %s is empty", ErrNoData, l)
+	}
+	return err
+}
+
 // fresh says that the directory has no data yet: it is empty, or its first start did not get far enough to write the format
 // file. It is an error if there is something in it that is not ours, or that a first start can't have left behind.
 func (l layout) fresh() (bool, error) {
@@ -105,18 +121,23 @@ func (l layout) noFormat() error {
 // initialize fills a fresh directory. The format file comes last: without it, the next start begins anew.
 func (l layout) initialize(g *guard, name string) (identity, error) {
 	id := newIdentity(name)
-	for _, dir := range []string{l.log(), l.reserve(), l.snapshots()} {
-		if err := makeDir(g, dir); err != nil {
-			return id, err
-		}
-	}
-	if err := createMeta(g, l.meta(), id.node); err != nil {
-		return id, err
-	}
-	if err := syncDir(g, l.log()); err != nil {
+	if err := l.furnish(g, id); err != nil {
 		return id, err
 	}
 	return id, writeFileAtomic(g, l.format(), id.encode())
+}
+
+// furnish makes everything in a fresh directory but the format file.
+func (l layout) furnish(g *guard, id identity) error {
+	for _, dir := range []string{l.log(), l.reserve(), l.snapshots()} {
+		if err := makeDir(g, dir); err != nil {
+			return err
+		}
+	}
+	if err := createMeta(g, l.meta(), id.node); err != nil {
+		return err
+	}
+	return syncDir(g, l.log())
 }
 
 // complete checks that nothing is missing from a directory that has a format file, and removes what an unfinished change
