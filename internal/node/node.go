@@ -108,6 +108,7 @@ type Node struct {
 	stall     *stall
 
 	proposals proposals
+	backingUp atomic.Bool // a backup is being read
 
 	attachments atomic.Uint64 // the last one given out
 	stopping    chan struct{} // closed: parked clients go
