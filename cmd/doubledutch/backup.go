@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/internal/backup"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
+)
+
+// backupCmd writes a backup of a running cluster, or of a stopped node.
+type backupCmd struct {
+	File    string `arg:"" help:"File to write; - is standard output."`
+	DataDir string `name:"data-dir" env:"-" placeholder:"DIR" help:"Back up the data directory of a server that is stopped, instead of asking one that runs."`
+	Force   bool   `env:"-" help:"Replace FILE if it exists."`
+	clientFlags
+}
+
+// Help says what is in the file and when it is needed.
+func (*backupCmd) Help() string {
+	return `Everything that was acknowledged before is in it. The server goes on meanwhile, and any node of a cluster will do. What
+arrives is checked, and FILE appears when it is whole, with mode 0600.
+
+FILE HOLDS THE KEYS OF ALL LOCKS: whoever has it can release them. Keep it as you keep the data directory. A server without
+an API key gives backups to clients on its own machine only.
+
+With --data-dir, for the case that a majority of a cluster is lost for good: the same from what a node has on disk. Of
+several survivors take the one with the highest term, and among these the highest log entry; both are printed.
+
+Examples:
+
+    doubledutch backup locks.backup
+    doubledutch backup --server https://host2:7333 "locks-$(date +%F).backup"
+    doubledutch backup - | age -r age1... > locks.backup.age
+    doubledutch backup --data-dir /var/lib/doubledutch last.backup
+
+"doubledutch restore --check FILE" tells what is in a backup, "doubledutch restore FILE" begins a new cluster with it.`
+}
+
+// AfterApply takes --data-dir from the command line only: a variable or file that says where the server has its data does not
+// mean that the server is stopped.
+func (b *backupCmd) AfterApply(ctx *kong.Context) error {
+	if newSources(ctx).from["data-dir"] != fromCommandLine {
+		b.DataDir = ""
+	}
+	return nil
+}
+
+// backupReport is what is told of a backup.
+type backupReport struct {
+	File  string `json:"file"`
+	Bytes int64  `json:"bytes"`
+	backup.Header
+}
+
+// Run writes the file.
+func (b *backupCmd) Run(c *console) error {
+	secureProcess(newLogger(c.err, "warn", "auto")) // keys pass through
+	t, err := newTarget(c, b.File, b.Force)
+	if err != nil {
+		return err
+	}
+	defer t.discard()
+	r := backupReport{File: b.File}
+	if b.DataDir != "" {
+		r.Header, r.Bytes, err = b.fromDir(c, t)
+	} else {
+		r.Header, r.Bytes, err = b.fromServer(c, t)
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.commit(); err != nil {
+		return err
+	}
+	return b.tell(t.messages, &r)
+}
+
+// fromDir reads the data directory of a stopped server.
+func (b *backupCmd) fromDir(c *console, to io.Writer) (backup.Header, int64, error) {
+	i, err := node.ReadDir(b.DataDir, newLogger(c.err, "warn", "auto"), version())
+	if err != nil {
+		return backup.Header{}, 0, exitcode.With(storageCode(err), fmt.Errorf("back up %s: %w", b.DataDir, err))
+	}
+	n, err := i.WriteTo(to)
+	return i.Header(), n, err
+}
+
+// fromServer asks a server, and checks what comes.
+func (b *backupCmd) fromServer(c *console, to io.Writer) (h backup.Header, size int64, err error) {
+	err = b.run(c, func(ctx context.Context, server *client) error {
+		body, err := server.stream(ctx, request{method: http.MethodGet, path: "/v1/cluster/backup"})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = body.Close() }()
+		var n uint64
+		if h, n, err = backup.Verify(io.TeeReader(body, to)); errors.Is(err, backup.ErrDamaged) {
+			return exitcode.With(exitcode.Unavailable, fmt.Errorf("what came from %s is not a whole backup, and was not kept: %w", server.base, err))
+		}
+		size = int64(n)
+		return err
+	})
+	return h, size, err
+}
+
+// tell prints the report.
+func (b *backupCmd) tell(w io.Writer, r *backupReport) error {
+	if b.JSON {
+		return printJSON(w, r)
+	}
+	_, err := fmt.Fprintf(w, "backed up %s: %d bytes, %s\n", contents(&r.Header), r.Bytes, origin(&r.Header))
+	return err
+}
+
+// contents says in words what is in a backup.
+func contents(h *backup.Header) string {
+	return fmt.Sprintf("%d locks (%d holds, %d waiting), %d sessions", h.Locks, h.Holds, h.Waiters, h.Sessions)
+}
+
+// origin says in words where a backup is from.
+func origin(h *backup.Header) string {
+	entry := fmt.Sprintf("log entry %d", h.Index)
+	if h.Term > 0 {
+		entry = fmt.Sprintf("log entry %d of term %d", h.Index, h.Term)
+	}
+	return fmt.Sprintf("%s, token epoch %d, cluster %s, by %s at %s", entry, h.Epoch, h.ClusterID, cell(h.Node), h.Made)
+}
+
+// stream sends r and returns the body of a 2xx answer, however long it takes, as long as something comes: a pause of more
+// than the time-out ends it.
+func (c *client) stream(ctx context.Context, r request) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &stream{client: c, ctx: ctx, cancel: cancel}
+	s.pause = time.AfterFunc(c.timeout, func() { cancel(context.DeadlineExceeded) })
+	req, err := c.build(ctx, r)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, errors.Join(s.explain(err), s.Close())
+	}
+	s.body = resp.Body
+	if resp.StatusCode/100 == 2 {
+		return s, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(s, maxAnswer))
+	if err = errors.Join(err, s.Close()); err != nil {
+		return nil, err
+	}
+	return nil, newProblem(resp, body)
+}
+
+// stream is a body that has to keep coming.
+type stream struct {
+	client *client
+	ctx    context.Context //nolint:containedctx // of the request that the body belongs to
+	cancel context.CancelCauseFunc
+	pause  *time.Timer
+	body   io.ReadCloser
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	s.pause.Reset(s.client.timeout)
+	n, err := s.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = s.explain(err)
+	}
+	return n, err
+}
+
+// explain says why nothing came.
+func (s *stream) explain(err error) error {
+	if cause := context.Cause(s.ctx); cause != nil {
+		err = cause
+	}
+	return s.client.unreachable(err)
+}
+
+func (s *stream) Close() error {
+	s.pause.Stop()
+	s.cancel(nil)
+	if s.body == nil {
+		return nil
+	}
+	return s.body.Close()
+}
