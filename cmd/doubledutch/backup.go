@@ -18,8 +18,8 @@ import (
 // backupCmd writes a backup of a running cluster, or of a stopped node.
 type backupCmd struct {
 	File    string `arg:"" help:"File to write; - is standard output."`
-	DataDir string `name:"data-dir" env:"-" placeholder:"DIR" help:"Back up the data directory of a server that is stopped, instead of asking one that runs."`
-	Force   bool   `env:"-" help:"Replace FILE if it exists."`
+	DataDir string `name:"data-dir" env:"DOUBLEDUTCH_BACKUP_DATA_DIR" placeholder:"DIR" help:"Back up the data directory of a server that is stopped, instead of asking one that runs."`
+	Force   bool   `help:"Replace FILE if it exists."`
 	clientFlags
 }
 
@@ -44,10 +44,10 @@ Examples:
 "doubledutch restore --check FILE" tells what is in a backup, "doubledutch restore FILE" begins a new cluster with it.`
 }
 
-// AfterApply takes --data-dir from the command line only: a variable or file that says where the server has its data does not
-// mean that the server is stopped.
+// AfterApply takes no --data-dir from a configuration file, as its variable is another one than that of serve: to know where a
+// server has its data does not mean that it is stopped.
 func (b *backupCmd) AfterApply(ctx *kong.Context) error {
-	if newSources(ctx).from["data-dir"] != fromCommandLine {
+	if newSources(ctx).from["data-dir"] == fromFile {
 		b.DataDir = ""
 	}
 	return nil

@@ -18,8 +18,8 @@ type restoreCmd struct {
 	File       string `arg:"" help:"The backup; - is standard input."`
 	DataDir    string `name:"data-dir" default:"doubledutch-data" placeholder:"DIR" help:"Data directory to make (default ${default}); it must be empty or missing."`
 	Name       string `placeholder:"NAME" help:"Name of the node (default: from the host name)."`
-	TokenEpoch uint64 `name:"token-epoch" env:"-" placeholder:"N" help:"Begin with this epoch of tokens at least. Needed if this backup, or an older one, was restored before: take one more than was printed then."`
-	Check      bool   `env:"-" help:"Only check FILE and say what is in it."`
+	TokenEpoch uint64 `name:"token-epoch" placeholder:"N" help:"Begin with this epoch of tokens at least. Needed if this backup, or an older one, was restored before: take one more than was printed then."`
+	Check      bool   `help:"Only check FILE and say what is in it."`
 	JSON       bool   `name:"json" help:"Print what was done as JSON, for programs."`
 }
 
