@@ -15,6 +15,9 @@ var (
 	// ErrNoData says that there is no data directory where one is wanted.
 	ErrNoData = errors.New("there is no data")
 
+	// ErrHalfPlanted says that Plant was interrupted.
+	ErrHalfPlanted = errors.New("a restore was interrupted")
+
 	// ErrHasData says that there is data in a directory where none may be.
 	ErrHasData = errors.New("there is data already")
 

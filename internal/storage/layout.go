@@ -26,6 +26,7 @@ func (l layout) log() string       { return l.path("log") }
 func (l layout) meta() string      { return filepath.Join(l.log(), "meta") }
 func (l layout) reserve() string   { return l.path("reserve") }
 func (l layout) snapshots() string { return l.path("snapshots") }
+func (l layout) planting() string  { return l.path("restoring") } // there while Plant is at work
 
 // ours are the names of what we make in a data directory, but for the format file.
 var ours = []string{"LOCK", "format.tmp", "log", "reserve", "snapshots"}
@@ -82,8 +83,11 @@ func (l layout) fresh() (bool, error) {
 			continue
 		}
 		if !slices.Contains(ours, e.Name()) {
-			if e.Name() == "clean" {
+			switch l.path(e.Name()) {
+			case l.marker():
 				return false, l.noFormat()
+			case l.planting():
+				return false, fmt.Errorf("%w in %s; remove what is in the directory, and restore again", ErrHalfPlanted, l)
 			}
 			return false, fmt.Errorf("%s is not a data directory: it has no format file, but contains %q; "+
 				"choose an empty directory or one that does not exist", l, e.Name())
@@ -143,7 +147,7 @@ func (l layout) furnish(g *guard, id identity) error {
 // complete checks that nothing is missing from a directory that has a format file, and removes what an unfinished change
 // of that file has left.
 func (l layout) complete(g *guard) error {
-	if err := os.RemoveAll(l.format() + tmpSuffix); err != nil {
+	if err := errors.Join(os.RemoveAll(l.format()+tmpSuffix), os.RemoveAll(l.planting())); err != nil {
 		return err
 	}
 	if err := makeDir(g, l.reserve()); err != nil {

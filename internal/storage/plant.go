@@ -93,8 +93,12 @@ func (l layout) mustBeFresh() error {
 	return err
 }
 
-// sow fills a fresh directory. The format file comes last: without it, the directory is refused because of its snapshot.
+// sow fills a fresh directory. The format file comes last, and a marker is there until then, so that what a crash leaves is
+// not taken for an empty directory, in which every lock would be free.
 func (l layout) sow(o Options, g *guard, id identity, s Seed) error {
+	if err := writeFileAtomic(g, l.planting(), nil); err != nil {
+		return err
+	}
 	if err := l.furnish(g, id); err != nil {
 		return err
 	}
@@ -104,7 +108,10 @@ func (l layout) sow(o Options, g *guard, id identity, s Seed) error {
 	if err := l.plantSnapshot(o, g, id, s); err != nil {
 		return err
 	}
-	return writeFileAtomic(g, l.format(), id.encode())
+	if err := writeFileAtomic(g, l.format(), id.encode()); err != nil {
+		return err
+	}
+	return removeDurably(g, l.planting())
 }
 
 // plantTerm writes the term that raft goes on from, in the form in which raft-wal reads it.
@@ -135,7 +142,7 @@ func (l layout) plantSnapshot(o Options, g *guard, id identity, s Seed) error {
 // clear takes away what sow has made, and the directory itself if it was not there before.
 func (l layout) clear(all bool) error {
 	var err error
-	for _, path := range []string{l.format() + tmpSuffix, l.log(), l.reserve(), l.snapshots(), l.lock()} {
+	for _, path := range []string{l.format() + tmpSuffix, l.log(), l.reserve(), l.snapshots(), l.planting(), l.lock()} {
 		err = errors.Join(err, os.RemoveAll(path))
 	}
 	if all {

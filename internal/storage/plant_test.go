@@ -118,15 +118,29 @@ func TestHalfPlanted(t *testing.T) {
 	if _, err := Plant(Options{Dir: dir}, seedOf([]byte("state"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(layout(dir).format()); err != nil {
+	whole := layout(dir)
+	if err := os.WriteFile(whole.planting(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var c *CorruptError
-	if _, err := Open(options(t, dir)); !errors.As(err, &c) {
-		t.Errorf("open: %v", err)
+	s := mustOpen(t, options(t, dir)) // the crash came after all was done
+	if index, _ := readSnapshot(t, s); index != 41 {
+		t.Errorf("the snapshot is of entry %d", index)
 	}
-	if _, err := Plant(Options{Dir: dir}, seedOf(nil)); !errors.As(err, &c) {
-		t.Errorf("plant: %v", err)
+	mustClose(t, s)
+	if ok, err := exists(whole.planting()); ok || err != nil {
+		t.Errorf("the marker is still there (%v)", err)
+	}
+	half := layout(t.TempDir())
+	for _, name := range []string{"restoring", "log", "snapshots"} {
+		if err := os.Mkdir(half.path(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(options(t, string(half))); !errors.Is(err, ErrHalfPlanted) {
+			t.Errorf("open: %v", err)
+		}
+		if _, err := Plant(Options{Dir: string(half)}, seedOf(nil)); !errors.Is(err, ErrHalfPlanted) {
+			t.Errorf("plant: %v", err)
+		}
 	}
 }
 
