@@ -78,7 +78,7 @@ func ReadDir(dir string, logger *slog.Logger, version string) (*Image, error) {
 
 // readStore replays what s holds.
 func readStore(s *storage.Store, version string) (*Image, error) {
-	f := newFSM(Config{Fatal: func(error) {}}.withDefaults(), newWaiters(), make(chan struct{}))
+	f := newFSM(Config{Fatal: func(error) {}}.withDefaults(), newWaiters(), newFates(), make(chan struct{}))
 	index, term, err := f.restoreNewest(s.Snapshots())
 	if err != nil {
 		return nil, err

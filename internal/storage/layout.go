@@ -86,7 +86,7 @@ func (l layout) fresh() (bool, error) {
 			switch l.path(e.Name()) {
 			case l.marker():
 				return false, l.noFormat()
-			case l.planting():
+			case l.planting(), l.planting() + tmpSuffix:
 				return false, fmt.Errorf("%w in %s; remove what is in the directory, and restore again", ErrHalfPlanted, l)
 			}
 			return false, fmt.Errorf("%s is not a data directory: it has no format file, but contains %q; "+
