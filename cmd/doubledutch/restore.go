@@ -29,8 +29,8 @@ func (*restoreCmd) Help() string {
 nodes of the old one cannot join: first make sure that none of them still serves. Start it with "doubledutch serve";
 further nodes get empty directories and --join.
 
-Holds, places in queues and sessions have the time left that they had in the backup. Holds that were released since are
-back until they expire; holds that were granted since are lost. Tokens go on in a new epoch, above all that the old
+Holds and sessions begin their whole lifetimes anew, places in queues are kept. Holds that were released since the backup
+are back until they expire; holds that were granted since are lost. Tokens go on in a new epoch, above all that the old
 cluster gave, so resources that compare tokens refuse whoever has lost a hold.
 
 Examples:

@@ -35,3 +35,27 @@ func (t *Table) BumpEpoch(least uint64) (uint64, error) {
 	t.lastToken = epoch << epochBits
 	return epoch, nil
 }
+
+// RenewAll starts the whole lifetime of every session and hold anew, and the grace of every place in a queue. What ends
+// only later for that is safe.
+//
+// A table that is restored from a backup needs it: its clock stood still since, but a hold that was about to end in the
+// backup may have been renewed after it, and its holder still count on that. As BumpEpoch, it is no command.
+func (t *Table) RenewAll() {
+	t.sessions.Scan(func(_ string, s *session) bool {
+		t.renewShared(s, 0)
+		return true
+	})
+	t.locks.Scan(func(_ string, l *lock) bool {
+		t.touch(l)
+		for c := l.holders.head; c != nil; c = c.next {
+			if c.session == nil {
+				c.deadline = t.now.Add(c.ttl)
+			}
+		}
+		for c := l.waiters.head; c != nil; c = c.next {
+			t.grace(c)
+		}
+		return true
+	})
+}

@@ -1,9 +1,11 @@
 package locktable
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
@@ -94,5 +96,67 @@ func TestEpochRunsOver(t *testing.T) {
 	}
 	if err := tb.CheckInvariants(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRenewAll: every hold and session lasts its whole lifetime from the restore, since its holder may have renewed it after the
+// backup; every place has its grace, but no longer wait.
+func TestRenewAll(t *testing.T) {
+	tb := New(testSettings())
+	at := func(now time.Duration, want Code, c *command.Command) {
+		t.Helper()
+		if out, _ := tb.Apply(Time(now), []*command.Command{c}); out[0].Code != want {
+			t.Fatalf("%v: code %d: %s", c, out[0].Code, out[0].Detail)
+		}
+	}
+	key := func(n int) string { return fmt.Sprintf("%032d", n) }
+	at(0, Granted, command.FromAcquire(&command.Acquire{Name: "private", Key: key(1), Ttl: int64(10 * time.Second)}))
+	at(0, Opened, command.FromOpenSession(&command.OpenSession{Id: key(2), Ttl: int64(20 * time.Second)}))
+	at(0, Granted, command.FromAcquire(&command.Acquire{Name: "shared", Key: key(3), Session: key(2)}))
+	at(0, Waiting, command.FromAcquire(&command.Acquire{Name: "private", Key: key(4), Ttl: int64(time.Second), Wait: int64(12 * time.Second)}))
+	at(0, Waiting, command.FromAcquire(&command.Acquire{Name: "private", Key: key(5), Ttl: int64(time.Second), Wait: -1}))
+	now := Time(9 * time.Second)
+	at(time.Duration(now), Done, command.FromPoll(&command.Poll{Keys: []string{key(4), key(5)}}))
+	running := tb.Snapshot()
+	want := tb.Hash()
+	tb.RenewAll()
+	if err := tb.CheckInvariants(); err != nil {
+		t.Fatal(err)
+	}
+	// A snapshot that had begun shows the time before.
+	var before bytes.Buffer
+	for {
+		b, err := running.Next(1)
+		if err != nil {
+			break
+		}
+		before.Write(b)
+	}
+	running.Close()
+	if old, err := Restore(&before); err != nil || old.Hash() != want {
+		t.Errorf("the snapshot changed: %v", err)
+	}
+	tb, err := snapshotRestore(tb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		at   time.Duration
+		live map[int]bool
+	}{
+		{11 * time.Second, map[int]bool{1: true, 3: true, 4: true, 5: true}}, // the first would have ended at 10 s
+		{13 * time.Second, map[int]bool{1: true, 3: true, 4: false, 5: true}},
+		{19*time.Second - 1, map[int]bool{1: true, 3: true, 5: true}},
+		{19 * time.Second, map[int]bool{1: false, 3: true, 5: true}},
+		{29*time.Second - 1, map[int]bool{3: true}},
+		{29 * time.Second, map[int]bool{3: false}},
+	} {
+		tb.Apply(Time(tt.at), nil)
+		for n, live := range tt.live {
+			k, _ := ParseKey(key(n))
+			if _, ok := tb.Key(k); ok != live {
+				t.Errorf("at %v key %d is there: %v", tt.at, n, ok)
+			}
+		}
 	}
 }

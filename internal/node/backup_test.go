@@ -125,6 +125,26 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// A hold that was about to end in the backup may have been renewed after it: it gets its whole lifetime.
+func TestRestoreRenews(t *testing.T) {
+	lost := open(t, "")
+	mustAcquire(t, lost, acquireCmd("db", "a", 0), locktable.Granted) // for 30 s
+	i := mustReadBackup(t, mustBackUp(t, lost))
+	i.table.Apply(i.table.Now().Add(25*time.Second), nil)
+	dir := filepath.Join(t.TempDir(), "data")
+	if _, err := i.Plant(Planting{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	back, err := ReadDir(dir, nil, "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, ok := back.table.Lock("db", 1)
+	if !ok || l.Holders[0].Deadline != back.table.Now().Add(30*time.Second) {
+		t.Errorf("%+v at %v", l, back.table.Now())
+	}
+}
+
 func TestRestoreWithAnEpoch(t *testing.T) {
 	data := mustBackUp(t, open(t, ""))
 	if p, err := mustReadBackup(t, data).Plant(Planting{Dir: filepath.Join(t.TempDir(), "a"), Epoch: 77}); err != nil || p.Epoch != 77 {
@@ -200,6 +220,29 @@ func TestBackupStandsStill(t *testing.T) {
 		t.Errorf("the backup is of another moment: %+v", i.Header())
 	}
 	mustReadBackup(t, mustBackUp(t, n)) // the first one was closed
+}
+
+// A follower may get a snapshot from its leader, which replaces its table, while a backup is read from it.
+func TestBackupOutlivesItsTable(t *testing.T) {
+	n := open(t, "")
+	occupy(t, n)
+	var want [32]byte
+	n.fsm.view(func(tb *locktable.Table) { want = tb.Hash() })
+	r, err := n.Backup(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.fsm.replace(locktable.New(locktable.DefaultSettings()))
+	data, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if mustReadBackup(t, data).table.Hash() != want {
+		t.Error("the backup is of another table")
+	}
+	if h := mustReadBackup(t, mustBackUp(t, n)).Header(); h.Holds != 0 {
+		t.Errorf("the next one is of the old table: %+v", h)
+	}
 }
 
 func TestBackupEndsWithTheNode(t *testing.T) {

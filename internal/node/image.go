@@ -192,7 +192,7 @@ type Planted struct {
 const plantedTerm = 1
 
 // Plant makes a data directory that a node can be started on: the only voter of a new cluster, which goes on from the image
-// with tokens of a new epoch. Cluster and node have new ids, so that no node of the old cluster is taken for a member: the
+// with tokens of a new epoch and whole lifetimes. Cluster and node have new ids, so that no node of the old cluster is taken for a member: the
 // two have different logs from here on, and a vote or an entry of one must never count in the other. The image is used up.
 //
 // The error wraps storage.ErrHasData if the directory holds something already; it is untouched then. After any other error
@@ -202,6 +202,7 @@ func (i *Image) Plant(p Planting) (Planted, error) {
 	if err != nil {
 		return Planted{}, err
 	}
+	i.table.RenewAll()
 	o := storage.Options{Dir: p.Dir, Name: p.Name, Logger: p.Logger}
 	made, err := storage.Plant(o, storage.Seed{
 		Index: i.header.Index, Term: plantedTerm,
