@@ -22,6 +22,9 @@ type target struct {
 // newTarget begins a file at path; - is standard output. A file that is there already is refused, unless force is set.
 func newTarget(c *console, path string, force bool) (*target, error) {
 	if path == "-" {
+		if isTerminal(c.out) {
+			return nil, errors.New("the file is nothing to look at, and holds keys: redirect standard output, or name a file")
+		}
 		return &target{Writer: c.out, messages: c.err}, nil
 	}
 	t := &target{path: path, force: force, messages: c.out}

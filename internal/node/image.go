@@ -196,7 +196,7 @@ const plantedTerm = 1
 // two have different logs from here on, and a vote or an entry of one must never count in the other. The image is used up.
 //
 // The error wraps storage.ErrHasData if the directory holds something already; it is untouched then. After any other error
-// nothing is left that a server would start on.
+// nothing is left that a server would start on, unless what was written does not read back: the error says that then.
 func (i *Image) Plant(p Planting) (Planted, error) {
 	epoch, err := i.table.BumpEpoch(p.Epoch)
 	if err != nil {
