@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -83,14 +86,29 @@ func (b *backupCmd) Run(c *console) error {
 	return b.tell(t.messages, &r)
 }
 
-// fromDir reads the data directory of a stopped server.
+// fromDir reads the data directory of a stopped server. A signal ends it with the next write, so that no half file is left.
 func (b *backupCmd) fromDir(c *console, to io.Writer) (backup.Header, int64, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	i, err := node.ReadDir(b.DataDir, newLogger(c.err, "warn", "auto"), version())
 	if err != nil {
 		return backup.Header{}, 0, exitcode.With(storageCode(err), fmt.Errorf("back up %s: %w", b.DataDir, err))
 	}
-	n, err := i.WriteTo(to)
+	n, err := i.WriteTo(&interruptible{ctx, to})
 	return i.Header(), n, err
+}
+
+// interruptible is a writer that fails once a signal came.
+type interruptible struct {
+	ctx context.Context //nolint:containedctx // of the one call that writes
+	w   io.Writer
+}
+
+func (i *interruptible) Write(p []byte) (int, error) {
+	if i.ctx.Err() != nil {
+		return 0, exitcode.With(exitcode.Interrupted, errors.New("interrupted"))
+	}
+	return i.w.Write(p)
 }
 
 // fromServer asks a server, and checks what comes.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -267,6 +268,38 @@ func TestRestoreFlags(t *testing.T) {
 	doubledutch(t, "restore", last, "--data-dir", dir+"2").check(exitcode.Failure, "no epoch left")
 	if _, err := os.Stat(dir + "2"); err == nil {
 		t.Error("a directory was made")
+	}
+}
+
+// A signal leaves no half file behind.
+func TestInterruptedBackup(t *testing.T) {
+	dir := t.TempDir()
+	arrived := make(chan struct{})
+	url, _ := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("doubledutch-backup 1\n"))
+		_ = http.NewResponseController(w).Flush()
+		close(arrived)
+		<-r.Context().Done()
+	})
+	cmd := doubledutch(t, "backup", filepath.Join(dir, "b"), "--server", url, "--timeout", "1m").command(t.Context())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitcode.Interrupted {
+		t.Errorf("exit code %d", code)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (&interruptible{ctx, io.Discard}).Write(nil); exitcode.Of(err) != exitcode.Interrupted {
+		t.Errorf("%v", err)
 	}
 }
 
