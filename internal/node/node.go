@@ -108,6 +108,7 @@ type Node struct {
 	waiters   *waiters
 	fates     *fates
 	stall     *stall
+	tally     tally
 
 	proposals proposals
 	backingUp atomic.Bool // a backup is being read
@@ -164,6 +165,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(n.keepPlaces)
 	n.done.Go(func() { n.stall.watch(n.stop) })
 	n.done.Go(n.takeSnapshots)
+	n.done.Go(n.countElections)
 	if n.clustered() {
 		n.done.Go(n.steward)
 		n.done.Go(n.watchMembership)
