@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -87,6 +88,14 @@ func (l *lateNode) change(name string, how func(*node.Node, string) error) error
 		return how(n, name)
 	}
 	return errNotThere
+}
+
+// Backup is part of server.Backend.
+func (l *lateNode) Backup(ctx context.Context, version string) (io.ReadCloser, error) {
+	if n := l.node.Load(); n != nil {
+		return n.Backup(ctx, version)
+	}
+	return nil, errNotThere
 }
 
 // Status is part of server.Backend.

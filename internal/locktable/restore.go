@@ -23,9 +23,6 @@ import (
 // wraps command.ErrNotUnderstood as well.
 var ErrBadSnapshot = errors.New("bad snapshot")
 
-// Tokens stay below 2^53, so that every JSON reader keeps them whole.
-const maxToken = 1 << 53
-
 // One lock with all its claims is one record.
 const maxRecordBytes = 1 << 30
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/tidwall/btree"
 	"google.golang.org/protobuf/encoding/protodelim"
@@ -46,14 +47,12 @@ const (
 	partEnd
 )
 
-// Snapshot begins a snapshot of the present state. It takes constant time. There can be one at a time; Close it before
-// the next.
+// Snapshot begins a snapshot of the present state. It takes constant time. There can be several at a time, each of which
+// costs a little with every first change of a lock until it is closed.
 func (t *Table) Snapshot() *Snapshot {
-	if t.snapshot != nil {
-		panic("locktable: the previous snapshot is not closed")
-	}
-	t.snapshot = t.newSnapshot()
-	return t.snapshot
+	s := t.newSnapshot()
+	t.snapshots = append(t.snapshots, s)
+	return s
 }
 
 func (t *Table) newSnapshot() *Snapshot {
@@ -71,11 +70,9 @@ func (t *Table) newSnapshot() *Snapshot {
 	}
 }
 
-// Close ends the snapshot, written to its end or not.
+// Close ends the snapshot, written to its end or not. To call it again is harmless.
 func (s *Snapshot) Close() {
-	if s.table.snapshot == s {
-		s.table.snapshot = nil
-	}
+	s.table.snapshots = slices.DeleteFunc(s.table.snapshots, func(x *Snapshot) bool { return x == s })
 }
 
 // Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, or a thousand

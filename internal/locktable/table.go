@@ -12,7 +12,7 @@ import (
 // Table is the state of all locks. Its owner serialises all calls.
 type Table struct {
 	now       Time
-	lastToken uint64
+	lastToken uint64 // see epoch.go
 	lastSeq   uint64
 	level     uint32 // the version of commands that all members know, as the log says
 	settings  *command.Settings
@@ -27,8 +27,8 @@ type Table struct {
 	counts Stats
 	text   uint64 // bytes of names, owners and metadata
 
-	// The snapshot that is being written, if any: it must see things as they were.
-	snapshot *Snapshot
+	// The snapshots that are being written: they must see things as they were.
+	snapshots []*Snapshot
 
 	// Of the entry that is being applied.
 	outcomes []Outcome

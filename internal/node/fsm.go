@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/doubledutch-lock/doubledutch/internal/backup"
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
@@ -134,6 +135,15 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot(), applied: f.applied.Load()}, nil
 }
 
+// snapshot begins a snapshot that is not raft's: the log is not cut after it. The header may name the entry before the
+// newest that is in the state.
+func (f *fsm) snapshot() (*fsmSnapshot, backup.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	applied := f.applied.Load()
+	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot(), applied: applied}, tableHeader(f.table, applied)
+}
+
 // advance notes that everything up to index is applied, and wakes those who wait for it.
 func (f *fsm) advance(index uint64) {
 	f.applied.Store(index)
@@ -205,8 +215,7 @@ type fsmSnapshot struct {
 }
 
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	head := binary.BigEndian.AppendUint64([]byte(snapshotMagic), s.applied)
-	if _, err := sink.Write(head); err != nil {
+	if _, err := sink.Write(snapshotHead(s.applied)); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
 	for {

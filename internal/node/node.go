@@ -125,7 +125,8 @@ type Node struct {
 
 	waiting    atomic.Bool // for a cluster that adds this node
 	adoptions  chan adoption
-	membership sync.Mutex // held while a node is taken in and while the level is raised
+	membership sync.Mutex  // held while a node is taken in and while the level is raised
+	backingUp  atomic.Bool // a backup is being read
 
 	attachments atomic.Uint64 // the last one given out
 	stopping    chan struct{} // closed: parked clients go

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -33,6 +34,9 @@ type Backend interface {
 	Remove(name string) error
 	Promote(name string) error
 	Transfer(name string) error
+	// Backup begins a backup of everything that was acknowledged before, made while it is read; it must be closed. version is
+	// that of this program.
+	Backup(ctx context.Context, version string) (io.ReadCloser, error)
 	// Status does not block.
 	Status() node.Status
 	// StopWaiting ends all waiting, now and from now on, with node.ErrStopping.

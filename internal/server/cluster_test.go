@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -194,3 +195,4 @@ func (*echo) Add(string, string) error                                    { retu
 func (*echo) Remove(string) error                                         { return nil }
 func (*echo) Promote(string) error                                        { return nil }
 func (*echo) Transfer(string) error                                       { return nil }
+func (*echo) Backup(context.Context, string) (io.ReadCloser, error)       { return nil, node.ErrUnavailable }

@@ -33,6 +33,7 @@ func routeTable() []*route {
 		{method: http.MethodPost, pattern: "/v1/cluster/members", handle: (*Server).changeMember},
 		{method: http.MethodDelete, pattern: "/v1/cluster/members/{name}", handle: (*Server).removeMember},
 		{method: http.MethodPost, pattern: "/v1/cluster/transfer", handle: (*Server).transferLeadership},
+		{method: http.MethodGet, pattern: "/v1/cluster/backup", handle: (*Server).sendBackup},
 
 		// Around them.
 		{method: http.MethodGet, pattern: "/healthz", auth: authNone, style: stylePlain, head: true, handle: (*Server).healthz},
