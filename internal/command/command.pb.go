@@ -2954,8 +2954,8 @@ type Claim struct {
 	Metadata   string `protobuf:"bytes,13,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	// Hold: how long it stood in the queue.
 	Waited int64 `protobuf:"varint,14,opt,name=waited,proto3" json:"waited,omitempty"`
-	// Since version 2: the locks of the set that the claim belongs to, in the order of their names. The lock of the first
-	// one has the deadlines.
+	// Since version 2, of a set: with the claim on its first lock, the names of all its locks, in order; with each other claim,
+	// which shares key, session, seq, token and since with the first one and has nothing else but its mode, the name of the first.
 	Set           []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

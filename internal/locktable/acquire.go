@@ -23,7 +23,7 @@ func (t *Table) acquire(a *command.Acquire) Outcome {
 		return t.acquireKey(key, a)
 	})
 	if o.Code == Held && o.Holder == nil {
-		o.Holder = t.describe(a.GetName())
+		o.Holder = t.describeFor(a)
 	}
 	return o
 }
@@ -60,7 +60,7 @@ func (t *Table) acquireKey(key Key, a *command.Acquire) Outcome {
 	switch {
 	case s == nil:
 		return t.noSession(a.GetSession())
-	case s.n >= int(t.settings.GetMaxKeysPerSession()):
+	case s.n+numLocks(a) > int(t.settings.GetMaxKeysPerSession()):
 		return Outcome{Code: TooManyKeys}
 	}
 	return t.ask(key, s, a)
@@ -80,17 +80,18 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 		return c.granted()
 	}
 	if a.GetWait() == 0 {
-		l := c.lock
 		t.drop(c, EventTimedOut, keepKey)
-		t.serve(l)
-		return Outcome{Code: Held, Holder: t.describe(a.GetName())}
+		t.serve(c)
+		return Outcome{Code: Held, Holder: t.describeFor(a)}
 	}
 	if c.attachment != a.GetAttachment() {
 		t.emit(c.event(EventSuperseded))
 		c.attachment = a.GetAttachment()
 	}
 	t.await(c, a.GetWait())
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: c.lock.slots, Position: c.position()}
+	o := Outcome{Code: Waiting, Position: c.position()}
+	o.Mode, o.Slots = c.kind()
+	return o
 }
 
 // is tells whether a asks for what c is.
@@ -99,12 +100,20 @@ func (c *claim) is(a *command.Acquire) bool {
 	if c.session != nil {
 		session = c.session.id
 	}
-	return c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode() &&
-		session == a.GetSession()
+	if session != a.GetSession() {
+		return false
+	}
+	if set := c.set(); set != nil || len(a.GetSet()) > 0 {
+		return set.is(a)
+	}
+	return c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode()
 }
 
 // ask grants the lock to a new key, refuses it, or puts it into the queue.
 func (t *Table) ask(key Key, s *session, a *command.Acquire) Outcome {
+	if len(a.GetSet()) > 0 {
+		return t.askSet(key, s, a)
+	}
 	l := t.lockNamed(a.GetName())
 	if l != nil && l.used() && l.slots != a.GetSlots() {
 		return Outcome{Code: ModeMismatch}
@@ -184,17 +193,58 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	if code, full := t.full(l, a, waits); full {
 		return Outcome{Code: code}
 	}
+	if t.level >= 2 && mayClose(s, l) {
+		if cycle := t.deadlock(s, &claim{lock: l, session: s, mode: uint8(a.GetMode())}, a.GetOwner()); cycle != nil {
+			return Outcome{Code: Deadlock, Cycle: cycle}
+		}
+	}
 	t.touch(l)
 	l.slots = a.GetSlots()
 	c := t.newClaim(key, s, l, a)
-	l.waiters.push(c)
-	t.counts.Waiters++
+	t.joinQueue(c)
 	t.await(c, a.GetWait())
 	t.emit(c.event(EventQueued))
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
+	o := Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
+	if c.next != nil {
+		o.Position = c.position()
+	}
+	return o
 }
 
-// newClaim makes the claim of a fresh key. It is in no list of its lock yet.
+// joinQueue puts c at the end of the queue of its lock, or right behind the place that its session has there in the same mode
+// already. They are granted together; and if the first is given up, the other does not fall back behind those who have
+// counted on the session to be before them.
+func (t *Table) joinQueue(c *claim) {
+	if twin := c.lastTwin(); twin != nil && t.level >= 2 {
+		c.lock.waiters.insert(c, twin)
+	} else {
+		c.lock.waiters.push(c)
+	}
+	t.waits(c)
+}
+
+// waits counts c, which has just joined a queue.
+func (t *Table) waits(c *claim) {
+	t.counts.Waiters++
+	if c.session != nil {
+		c.session.places++
+	}
+}
+
+// lastTwin returns the last of the places that are granted together with c, which has no place yet, or nil.
+func (c *claim) lastTwin() (twin *claim) {
+	if c.session == nil || c.session.places == 0 || c.lock.slots > 0 || c.set() != nil {
+		return nil
+	}
+	for _, x := range c.session.placesOn(c.lock) {
+		if x != c && x.mode == c.mode {
+			twin = x
+		}
+	}
+	return twin
+}
+
+// newClaim makes the claim of a fresh key, of a set its lead. It is in no list of its lock yet.
 func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *claim {
 	c := &claim{
 		key: key, lock: l, session: s, seq: t.nextSeq(), since: t.now, mode: uint8(a.GetMode()),
@@ -205,13 +255,13 @@ func (t *Table) newClaim(key Key, s *session, l *lock, a *command.Acquire) *clai
 			owner: strings.Clone(a.GetOwner()), metadata: strings.Clone(a.GetMetadata()),
 			lockDelay: time.Duration(a.GetLockDelay()),
 		}
+		t.text += uint64(len(a.GetOwner()) + len(a.GetMetadata()))
 	}
 	if s != nil {
 		t.touchSession(s)
 		s.link(c)
 	}
 	t.keys.put(c)
-	t.text += c.textBytes()
 	return c
 }
 
@@ -232,19 +282,25 @@ func (t *Table) grace(c *claim) {
 
 // granted is the outcome for a key that holds.
 func (c *claim) granted() Outcome {
-	ttl, deadline := c.lease()
-	return Outcome{
-		Code: Granted, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token, TTL: ttl, Deadline: deadline,
-		Waited: c.details().waited,
-	}
+	o := Outcome{Code: Granted, Token: c.token, Waited: c.details().waited}
+	o.TTL, o.Deadline = c.lease()
+	o.Mode, o.Slots = c.kind()
+	return o
 }
 
 // CountedPositions is how far back in a queue positions are counted one by one. Counting costs time while the table
 // stands still.
 const CountedPositions = 1000
 
-// position counts from 1, the head of the queue, to CountedPositions.
+// position counts from 1, the head of the queue, to CountedPositions; for a set, in the queue where it stands furthest back.
 func (c *claim) position() int {
+	if set := c.set(); set != nil {
+		return set.position()
+	}
+	return c.place()
+}
+
+func (c *claim) place() int {
 	n := 1
 	for p := c.lock.waiters.head; p != c && n < CountedPositions; p = p.next {
 		n++

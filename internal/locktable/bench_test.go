@@ -14,7 +14,7 @@ import (
 func benchSettings() *command.Settings {
 	s := testSettings()
 	s.MaxLocks, s.MaxSpent, s.MaxWaitersPerLock = 1<<21, 1<<16, 1<<16
-	s.MaxClaims, s.MaxTextBytes = 1<<22, 1<<28
+	s.MaxClaims, s.MaxTextBytes, s.MaxSessions = 1<<22, 1<<28, 1<<20
 	return s
 }
 
@@ -27,7 +27,7 @@ func acquireCommand(name, key string, wait time.Duration) *command.Command {
 // hold fills a table with n held locks, in entries of 512 commands.
 func hold(tb testing.TB, n int) *Table {
 	tb.Helper()
-	t := New(benchSettings())
+	t := newTable(benchSettings())
 	var batch []*command.Command
 	flush := func() {
 		outs, _ := t.Apply(t.Now(), batch)
@@ -58,7 +58,7 @@ func BenchmarkApply(b *testing.B) {
 
 func benchPair(b *testing.B) {
 	const n = 4096
-	t := New(benchSettings())
+	t := newTable(benchSettings())
 	var acquires, releases [n][]*command.Command
 	for i := range n {
 		name := fmt.Sprintf("lock-%08d", i)
@@ -96,7 +96,7 @@ func benchRenew(b *testing.B) {
 // benchHandOff releases a lock to the first of 100 waiters and queues the old holder again under a new key.
 func benchHandOff(b *testing.B) {
 	const n = 1 << 17
-	t := New(benchSettings())
+	t := newTable(benchSettings())
 	entries := make([][]*command.Command, n)
 	for i := range n {
 		a := acquireCommand("db", benchKey((i+101)%n), time.Minute)
@@ -180,4 +180,76 @@ func BenchmarkSnapshot(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkQueue measures joining a queue behind 10,000 others, and giving the place up: by one who holds nothing, who can close
+// no cycle, and by a session that holds a lock for which somebody waits, so that the question has to be asked.
+func BenchmarkQueue(b *testing.B) {
+	for _, c := range []struct {
+		name                              string
+		waiters                           int
+		inSessions, holding, deadlockable bool
+	}{
+		{"plain/behind=1", 1, false, false, false},
+		{"plain/behind=10000", 10_000, false, false, false},
+		{"plain/behind=10000 sessions that hold", 10_000, true, true, false},
+		{"holding/behind=1", 1, false, false, true},
+		{"holding/behind=10000 plain", 10_000, false, false, true},
+		{"holding/behind=10000 sessions", 10_000, true, false, true},
+		{"holding/behind=10000 sessions that hold", 10_000, true, true, true},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchQueue(b, c.waiters, c.inSessions, c.holding, c.deadlockable) })
+	}
+}
+
+func benchQueue(b *testing.B, waiters int, inSessions, holding, asks bool) {
+	s := benchSettings()
+	t := deadlockWorld(b, s, waiters+1)
+	apply := func(want Code, c *command.Command) {
+		if outs, _ := t.Apply(0, []*command.Command{c}); outs[0].Code != want {
+			b.Fatal(showOutcome(outs[0]))
+		}
+	}
+	apply(Granted, acquireCommand("db", benchKey(0), 0))
+	for i := range waiters {
+		switch {
+		case inSessions && holding:
+			apply(Granted, sessionAcquire(i, fmt.Sprintf("own%d", i), benchKey(1_000_000+i), 0))
+			fallthrough
+		case inSessions:
+			apply(Waiting, sessionAcquire(i, "db", benchKey(1+i), -1))
+		default:
+			apply(Waiting, acquireCommand("db", benchKey(1+i), -1))
+		}
+	}
+	key := benchKey(9_000_000)
+	last := acquireCommand("db", key, -1)
+	if asks {
+		apply(Granted, sessionAcquire(waiters, "wanted", benchKey(9_000_001), 0))
+		apply(Waiting, acquireCommand("wanted", benchKey(9_000_002), -1))
+		last = sessionAcquire(waiters, "db", key, -1)
+	}
+	last.GetAcquire().Attachment = 1
+	join := []*command.Command{last}
+	leave := []*command.Command{command.FromAbandon(&command.Abandon{Key: key, Attachment: 1})}
+	b.ReportAllocs()
+	for b.Loop() {
+		if outs, _ := t.Apply(0, join); outs[0].Code != Waiting {
+			b.Fatal(showOutcome(outs[0]))
+		}
+		t.Apply(0, leave)
+	}
+}
+
+// BenchmarkCycle measures the refusal of one who would close a cycle of a thousand.
+func BenchmarkCycle(b *testing.B) {
+	const n = 1000
+	t := longCycle(b, n)
+	ask := []*command.Command{sessionAcquire(n-1, "l0000", benchKey(2*n), -1)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if outs, _ := t.Apply(0, ask); outs[0].Code != Deadlock {
+			b.Fatal(showOutcome(outs[0]))
+		}
+	}
 }

@@ -37,7 +37,8 @@
 // slots, otherwise ModeMismatch. A semaphore is always acquired with mode exclusive (shared with slots is Invalid).
 //
 // Queue. An Acquire is granted at once if it is eligible and nobody waits. Otherwise it is refused as Held (wait = 0)
-// or joins the end of the queue (Waiting). The head of the queue is granted as long as it is eligible: exclusive when
+// or joins the end of the queue (Waiting), or, if its session waits there in the same mode already, right behind that place:
+// the places of a session in one mode are granted together, and giving one up does not throw the others back. The head of the queue is granted as long as it is eligible: exclusive when
 // nobody holds, shared when all holders are shared, a permit while fewer than N are held, and nobody while the lock is
 // blocked by a lock delay. Nobody overtakes the head, with one exception, re-entrance. The queue is looked at again
 // whenever a hold ends, a waiter leaves or a delay ends, in the same step.
@@ -52,7 +53,7 @@
 //
 // Refusals are looked for in this order: Invalid, the request number, the known key, KeySpent, KeyInUse (the id of a
 // session as key), NoSession or SessionPrivate, TooManyKeys, ModeMismatch, TooManyLocks, Held, TooManyWaiters,
-// TooManyHolders, TooManyKeys (of all), TooMuchText. An acquire that the queue grants is refused nothing any more.
+// TooManyHolders, TooManyKeys (of all), TooMuchText, Deadlock. An acquire that the queue grants is refused nothing any more.
 //
 // Tokens. Each grant, except a re-entrant one, takes the next integer. Tokens are unique over all locks, and below 2^53.
 // Their upper 13 bits are the epoch, their lower 40 bits count within it; a counter that has run full goes on in the next
@@ -89,21 +90,33 @@
 // it is the head of all those queues and eligible in each; until then it lets nobody behind it pass. Since places are
 // taken in all queues in one step, two sets never wait for each other. A set is one hold and one place: whatever ends,
 // renews or drops it on one lock does so on all. A Release or Renew may name any of its locks, or none. Sets are not
-// re-entrant: one that names a lock that its session holds or waits for is a Deadlock (if it may wait; otherwise Held).
+// re-entrant: one that names a lock that its session holds or waits for is a Deadlock (if it may wait; otherwise Held). A plain
+// acquire of the session on a lock of the set that holds it is re-entrant as any other. The order in which an acquire names
+// the locks means nothing: everywhere else they come in the order of their names. A set counts as so many holds or places as
+// it has names, and as one key; a refusal for want of room is looked for on all its locks before the next kind of refusal. Held
+// tells about the first of the locks that it cannot have at once, Position is that in the queue where it stands furthest back,
+// and each lock has its own event, except Superseded, which comes once, for the first. Its names count as text once more, with
+// 4 bytes for each.
 //
 // Looking at queues again. Whatever ends a hold, a place or a delay puts the lock, or for a set its locks in the order of
 // their names, at the end of a list; the list is worked off from its front, after the claims concerned are gone. When the
-// queue of a lock is looked at and its head is a set that is granted, the other locks of the set are put on the list too.
+// queue of a lock is looked at and its head is a set that is granted, the other locks of the set are put on the list too. A
+// lock is on the list at most once at a time.
 //
 // Deadlocks. Who holds or waits is a session, shared or private; one that waits proceeds when all its places are granted,
-// and one that waits for nothing proceeds. A place on a lock is granted if enough of the holders that conflict with it
-// proceed (all of a readers-writer lock; one permit of a semaphore) and everyone before it in the queue with whom it
-// conflicts, or who belongs to a set, proceeds. An Acquire that would wait is refused as Deadlock if its session could then
-// never proceed, by this rule applied until nothing changes (graph reduction: Holt, Some deadlock properties of computer
-// systems, 1972). A session that holds nothing and waits for nothing else can close no cycle, so that the question costs
-// nothing for it. Cycle is a shortest one. Waits that would run out, and lifetimes that would end, do not count: like
+// and one that waits for nothing proceeds. Let everybody end who proceeds, grant what falls free by the rules of the queue, and
+// again, until nothing changes (graph reduction: Holt, Some deadlock properties of computer systems, 1972): an Acquire that
+// would wait, and whose session would be left then, waiting for itself by way of others who are left, is refused as Deadlock.
+// Of somebody who is left, a place waits for those who are left and hold the lock in a mode that conflicts (of a semaphore, if
+// no permit is free), and for those before it in the queue who conflict with it or belong to a set that waits; a place that is
+// granted together with an earlier one waits for nothing of its own. Cycle is a shortest way round; a request number that is
+// repeated gets none. A session that holds nothing and waits for nothing else can close no cycle, so that the question costs
+// nothing for it. Lock delays end by themselves, and waits that would run out and lifetimes that would end do not count: like
 // GET_LOCK, the one who would have to wait for them is told at once. A session stands for one thread of work: one that
-// waits in two places at once waits for both.
+// waits in two places at once waits for both, and one that waits for a lock in both modes waits for itself. Since everybody
+// who would close a cycle is refused, and neither a grant, a release nor a lost place closes one, nobody ever waits in one;
+// with one exception: a question that takes more than 32,768 looks at holds and places (queues of that length, of sessions
+// that hold and wait elsewhere) is not pursued, and the asker gets its place.
 //
 // Asking. An Ask is told to the holders in the answers to their renewals by key, and to observers; the newest counts. It
 // goes when the lock has no holder any more or its time is over. Of a lock that nobody holds it is NotHeld.

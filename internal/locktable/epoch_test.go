@@ -39,7 +39,7 @@ func TestBumpEpoch(t *testing.T) {
 		{7*epoch + 12, MaxEpoch, MaxEpoch},
 		{(MaxEpoch-1)*epoch + half - 1, 0, MaxEpoch},
 	} {
-		tb := New(testSettings())
+		tb := newTable(testSettings())
 		tb.lastToken = tt.last
 		got, err := tb.BumpEpoch(tt.least)
 		if err != nil || got != tt.want {
@@ -60,7 +60,7 @@ func TestBumpEpochAtTheEnd(t *testing.T) {
 	for _, tt := range []struct{ last, least uint64 }{
 		{MaxEpoch << epochBits, 0}, {maxToken - 1, 0}, {(MaxEpoch-1)<<epochBits + 1<<(epochBits-1), 0}, {0, MaxEpoch + 1}, {0, 1 << 63},
 	} {
-		tb := New(testSettings())
+		tb := newTable(testSettings())
 		tb.lastToken = tt.last
 		if got, err := tb.BumpEpoch(tt.least); !errors.Is(err, ErrNoEpoch) || tb.lastToken != tt.last {
 			t.Errorf("after token %d, at least %d: epoch %d, %v, last token %d", tt.last, tt.least, got, err, tb.lastToken)
@@ -70,7 +70,7 @@ func TestBumpEpochAtTheEnd(t *testing.T) {
 
 // TestBumpEpochKeepsHolds: what is held keeps its token, and a repeated acquire is told the old one; a snapshot keeps the epoch.
 func TestBumpEpochKeepsHolds(t *testing.T) {
-	tb := New(testSettings())
+	tb := newTable(testSettings())
 	first := grant(t, tb, 1)
 	if _, err := tb.BumpEpoch(0); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestBumpEpochKeepsHolds(t *testing.T) {
 
 // TestEpochRunsOver: a counter that has run full goes on in the next epoch.
 func TestEpochRunsOver(t *testing.T) {
-	tb := New(testSettings())
+	tb := newTable(testSettings())
 	tb.lastToken = 1<<epochBits - 1
 	if got := grant(t, tb, 1); got != 1<<epochBits {
 		t.Errorf("token %d", got)
@@ -102,7 +102,7 @@ func TestEpochRunsOver(t *testing.T) {
 // TestRenewAll: every hold and session lasts its whole lifetime from the restore, since its holder may have renewed it after the
 // backup; every place has its grace, but no longer wait.
 func TestRenewAll(t *testing.T) {
-	tb := New(testSettings())
+	tb := newTable(testSettings())
 	at := func(now time.Duration, want Code, c *command.Command) {
 		t.Helper()
 		if out, _ := tb.Apply(Time(now), []*command.Command{c}); out[0].Code != want {

@@ -25,12 +25,28 @@ type move struct {
 // moves are what two clients can do with one lock: each has a private key and a session with another one.
 func moves(tb testing.TB) []move {
 	tb.Helper()
-	out := []move{{name: "1s", advance: time.Second}, {name: "due", due: true}}
-	for _, line := range []string{
+	return append(parseMoves(tb, []string{
 		"acquire k1 db ttl=2 wait=1 lock-delay=1 via=1", "acquire k2 db ttl=2 wait=3 via=2", "release k1 db", "release k2 db", "abandon k1 via=1",
 		"acquire a1 db session=s1 shared wait=-1", "acquire a2 db session=s1 shared wait=2", "acquire b1 db session=s2 wait=-1",
 		"release a1 db", "release b1 db", "renew a1 db", "session end s2", "acquire k3 db shared ttl=1",
-	} {
+	}), move{name: "1s", advance: time.Second}, move{name: "due", due: true})
+}
+
+// movesOfMany are what two sessions and a private client can do with two locks, where they hold and wait.
+func movesOfMany(tb testing.TB) []move {
+	tb.Helper()
+	return append(parseMoves(tb, []string{
+		"acquire a1 x session=s1 wait=-1", "acquire a2 y session=s1 wait=-1", "acquire a3 y session=s1 shared wait=2",
+		"acquire a4 set=x:shared,y session=s1 wait=-1", "acquire b1 y session=s2 wait=-1", "acquire b2 x session=s2 shared wait=-1",
+		"acquire b3 x session=s2 shared", "acquire p set=y,x ttl=2 wait=3 lock-delay=1 via=1", "acquire q x shared ttl=5 wait=-1",
+		"release a1", "release a2", "release a4 y", "release b1", "release p x", "abandon p via=1", "session end s1",
+	}), move{name: "due", due: true})
+}
+
+func parseMoves(tb testing.TB, lines []string) []move {
+	tb.Helper()
+	var out []move
+	for _, line := range lines {
 		c, err := parseCommand(strings.Fields(line))
 		if err != nil {
 			tb.Fatal(err)
@@ -40,13 +56,29 @@ func moves(tb testing.TB) []move {
 	return out
 }
 
-// TestExplore goes breadth-first through all orders of moves, once through each state, and compares with the model.
+// TestExplore goes through all orders of moves of two clients with one lock.
 func TestExplore(t *testing.T) {
 	depth := exploreDepth
 	if testing.Short() {
 		depth = 5
 	}
-	all, start := moves(t), time.Now()
+	explore(t, moves(t), depth)
+}
+
+// TestExploreMany does so with two locks, with sets, and with sessions that hold and wait.
+func TestExploreMany(t *testing.T) {
+	depth := 5
+	if testing.Short() {
+		depth = 3
+	}
+	explore(t, movesOfMany(t), depth)
+}
+
+// explore goes breadth-first through all orders of moves, once through each state, and compares with the model.
+func explore(t *testing.T, all []move, depth int) {
+	t.Helper()
+	t.Parallel()
+	start := time.Now()
 	frontier, seen, edges := [][]byte{nil}, map[string]bool{}, 0
 	for d := 1; d <= depth; d++ {
 		var next [][]byte
@@ -84,7 +116,7 @@ func pathNames(all []move, path []byte) string {
 // compared when they were the last.
 func walk(all []move, path []byte) (string, error) {
 	s := testSettings()
-	w := &world{t: New(s), m: newModel(s)}
+	w := &world{t: newTable(s), m: newModel(s)}
 	open := []*command.Command{
 		command.FromOpenSession(&command.OpenSession{Id: pad("s1"), Ttl: int64(3 * time.Second)}),
 		command.FromOpenSession(&command.OpenSession{Id: pad("s2"), Ttl: int64(4 * time.Second)}),
@@ -109,7 +141,7 @@ func walk(all []move, path []byte) (string, error) {
 		if i < len(path)-1 {
 			continue
 		}
-		if err := cmp.Or(sameOutcomes(outs, mouts), sameEvents(events, mevents), w.t.CheckInvariants()); err != nil {
+		if err := cmp.Or(sameOutcomes(outs, mouts), sameEvents(events, mevents), w.t.CheckInvariants(), w.m.checkCycles(outs), w.m.checkProgress()); err != nil {
 			return "", err
 		}
 	}
@@ -141,7 +173,7 @@ func (m *model) canonical() string {
 			nth, _ := slices.BinarySearch(grants, uint64(c.nth))
 			fmt.Fprintf(&b, "%d %d;", rel(c.deadline), nth)
 		} else {
-			fmt.Fprintf(&b, "%d %d;", rel(c.waitUntil), rel(c.grace))
+			fmt.Fprintf(&b, "%d %d %d;", m.position(c), rel(c.waitUntil), rel(c.grace))
 		}
 	}
 	for _, s := range m.sessions {

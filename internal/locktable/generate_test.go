@@ -2,6 +2,7 @@ package locktable
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -193,6 +194,9 @@ func (g *generator) acquire() *command.Command {
 	if g.c.Intn(8) == 0 {
 		a.LockDelay = g.duration(4, 60)
 	}
+	if g.c.Intn(6) == 0 {
+		g.asSet(a)
+	}
 	if c := g.claim(6); c != nil {
 		g.like(a, c)
 	}
@@ -200,6 +204,30 @@ func (g *generator) acquire() *command.Command {
 		a.Name = pick(g.c, []string{"", ".", "..", "a\n", "\xff", "d", "e/f"})
 	}
 	return command.FromAcquire(a)
+}
+
+// asSet makes a the acquire of a set.
+func (g *generator) asSet(a *command.Acquire) {
+	a.Name, a.Mode, a.Slots = "", 0, 0
+	for _, name := range testLocks {
+		if g.c.Intn(3) == 0 {
+			continue
+		}
+		m := &command.SetMember{Name: name, Mode: Mode(g.c.Intn(5) / 3)}
+		if name == "c" {
+			m.Mode, m.Slots = Exclusive, 2
+		}
+		a.Set = append(a.Set, m)
+	}
+	if g.c.Intn(2) == 0 {
+		slices.Reverse(a.Set)
+	}
+	switch g.c.Intn(60) {
+	case 0:
+		a.Set = append(a.Set, &command.SetMember{Name: pick(g.c, []string{"", "a", "b", "d"})})
+	case 1:
+		a.Slots = 1
+	}
 }
 
 // claim draws a claim of the model once in n times.
@@ -212,12 +240,25 @@ func (g *generator) claim(n int) *mClaim {
 
 // like makes a the same request as c, mostly.
 func (g *generator) like(a *command.Acquire, c *mClaim) {
-	a.Name, a.Key, a.Session, a.Mode, a.Slots, a.Ttl = c.lock, c.key, c.session, c.mode, c.slots, int64(c.ttl)
+	a.Name, a.Key, a.Session, a.Mode, a.Slots, a.Ttl, a.Set = c.lock, c.key, c.session, c.mode, c.slots, int64(c.ttl), nil
+	if c.group != nil {
+		a.Name, a.Mode, a.Slots = "", 0, 0
+		for _, x := range c.group {
+			a.Set = append(a.Set, &command.SetMember{Name: x.lock, Mode: x.mode, Slots: x.slots})
+		}
+		if g.c.Intn(2) == 0 {
+			slices.Reverse(a.Set)
+		}
+	}
 	if a.GetSession() == "" {
 		a.Request = 0
 	}
 	switch g.c.Intn(20) {
 	case 0:
+		if a.GetSet() != nil {
+			a.Set[0].Mode = 1 - a.Set[0].Mode
+			return
+		}
 		a.Name = pick(g.c, testLocks)
 	case 1:
 		a.Mode = 1 - a.GetMode()
@@ -234,6 +275,8 @@ func (g *generator) target() (name, key, session string) {
 		key, session = c.key, c.session
 		if g.c.Intn(6) > 0 {
 			name = c.lock
+		} else if c.group != nil && g.c.Intn(2) == 0 {
+			name = ""
 		}
 	}
 	return name, key, session
@@ -284,6 +327,9 @@ func (g *generator) configure() *command.Command {
 	}
 	if g.c.Intn(12) == 0 {
 		s.MaxLocks = 0
+	}
+	if g.c.Intn(3) == 0 {
+		s.MaxSet = uint32(1 + g.c.Intn(3))
 	}
 	return command.FromConfigure(&command.Configure{Settings: s})
 }

@@ -6,14 +6,14 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// claimOf returns what key stands for on the lock of that name ("": on whichever lock), or nil.
+// claimOf returns what key stands for on the lock of that name ("": on whichever lock), or nil; of a set, its lead.
 func (t *Table) claimOf(name, key string) *claim {
 	k, ok := ParseKey(key)
 	if !ok {
 		return nil
 	}
 	c := t.keys.get(k)
-	if c == nil || (name != "" && c.lock.name != name) {
+	if c == nil || (name != "" && !c.on(name)) {
 		return nil
 	}
 	return c
@@ -77,7 +77,8 @@ func (t *Table) renewHold(c *claim, ttl time.Duration) Outcome {
 	} else {
 		o = t.renewPrivate(c, ttl)
 	}
-	o.Token, o.Mode, o.Slots = c.token, c.modeOf(), c.lock.slots
+	o.Token = c.token
+	o.Mode, o.Slots = c.kind()
 	return o
 }
 
@@ -86,13 +87,12 @@ func (t *Table) abandon(a *command.Abandon) Outcome {
 	if c == nil || a.GetAttachment() == 0 || c.attachment != a.GetAttachment() {
 		return Outcome{Code: Done}
 	}
-	l := c.lock
 	if c.waiting() {
 		t.drop(c, EventCancelled, keepKey)
 	} else {
 		t.endHold(c, EventReleased, keepKey)
 	}
-	t.serve(l)
+	t.serve(c)
 	return Outcome{Code: Done}
 }
 

@@ -21,7 +21,10 @@ type checker struct {
 	counts Stats
 	timers int
 	text   uint64
-	errs   []error
+	// Claims of sets count one by one, sets, and the claims that sets say they have; keys, a set as one.
+	inSets, sets, members, keys int
+	linked                      int // in the lock at hand
+	errs                        []error
 }
 
 // must notes a broken invariant. At most a few are reported.
@@ -55,13 +58,15 @@ func (c *checker) lock(l *lock) {
 	}
 	c.holders(l)
 	c.waiters(l)
+	c.must(!l.listed && len(c.t.toLookAt) == 0, "lock %q is still to be looked at", l.name)
 	if w := l.waiters.head; w != nil {
-		c.must(!l.admits(w.modeOf()), "lock %q: the head of the queue could be granted", l.name)
+		c.must(!c.t.eligible(w), "lock %q: the head of the queue could be granted", l.name)
 	}
 }
 
 func (c *checker) holders(l *lock) {
 	n := 0
+	c.linked = 0
 	var tokens []uint64
 	for h := l.holders.head; h != nil; h = h.next {
 		n++
@@ -71,15 +76,16 @@ func (c *checker) holders(l *lock) {
 		_, deadline := h.lease()
 		c.must(deadline > c.t.now, "lock %q: an expired hold", l.name)
 		c.must(l.slots > 0 || h.mode == l.holders.head.mode, "lock %q: holders in both modes", l.name)
-		if h.session == nil {
+		if h.session == nil && h.lead() == h {
 			c.timer(h)
 		} else {
-			c.must(*h.slot() == 0, "lock %q: a hold of a session has its own timer", l.name)
+			c.must(*h.slot() == 0, "lock %q: a hold of a session or set has its own timer", l.name)
 		}
 		tokens = append(tokens, h.token)
 	}
 	c.conflicts(l, tokens)
 	c.must(n == l.holders.len(), "lock %q counts %d holders of %d", l.name, l.holders.n, n)
+	c.must(c.linked == int(l.holders.linked), "lock %q counts %d linked holders of %d", l.name, l.holders.linked, c.linked)
 	if c.counts.Holders += n; n > 0 {
 		c.counts.Held++
 	}
@@ -109,34 +115,69 @@ func (c *checker) conflicts(l *lock, tokens []uint64) {
 
 func (c *checker) waiters(l *lock) {
 	n := 0
+	c.linked = 0
 	for w := l.waiters.head; w != nil; w = w.next {
 		n++
 		c.claim(l, w)
 		c.must(w.waiting() && w.extra != nil, "lock %q: a waiter with a token", l.name)
-		c.must(w.due() > c.t.now, "lock %q: a waiter is overdue", l.name)
-		c.must(w.next == nil || w.next.seq > w.seq, "lock %q: the queue is out of order", l.name)
-		if w.session != nil && l.slots == 0 {
+		c.must(w.lead().due() > c.t.now, "lock %q: a waiter is overdue", l.name)
+		if w.session != nil && l.slots == 0 && w.set() == nil {
 			h := w.session.holdOn(l)
 			c.must(h == nil || h.mode != w.mode, "lock %q: a waiter waits for its own session", l.name)
 		}
-		c.timer(w)
+		if w.lead() == w {
+			c.timer(w)
+		} else {
+			c.must(*w.slot() == 0, "lock %q: a place of a set has its own timer", l.name)
+		}
 	}
+	c.must(c.linked == int(l.waiters.linked), "lock %q counts %d linked waiters of %d", l.name, l.waiters.linked, c.linked)
 	c.must(n == l.waiters.len(), "lock %q counts %d waiters of %d", l.name, l.waiters.n, n)
 	c.counts.Waiters += n
 }
 
 func (c *checker) claim(l *lock, x *claim) {
 	c.must(x.lock == l, "lock %q has a claim of another lock", l.name)
-	c.must(c.t.keys.get(x.key) == x, "lock %q has a claim that its key does not find", l.name)
+	c.must(c.t.keys.get(x.key) == x.lead(), "lock %q has a claim that its key does not find", l.name)
 	c.must(!c.claims[x], "lock %q has a claim twice", l.name)
 	c.must(!c.t.spent.has(x.key), "lock %q has a claim with a spent key", l.name)
-	c.must(x.session != nil || x.ttl >= MinTTL, "lock %q has a claim without a lifetime", l.name)
+	c.must(x.session != nil || x.lead().ttl >= MinTTL, "lock %q has a claim without a lifetime", l.name)
 	c.must(l.slots == 0 || x.modeOf() == Exclusive, "lock %q: a shared permit", l.name)
-	c.seq(x.seq)
 	c.claims[x] = true
-	c.text += x.textBytes()
+	if x.set() != nil {
+		c.inSets++
+	}
+	if x.linked() {
+		c.linked++
+	}
+	if x.lead() == x {
+		c.keys++
+		c.seq(x.seq)
+		c.text += x.textBytes()
+		c.set(x)
+	}
 	if s := x.session; s != nil {
 		c.must(c.t.sharedSession(s.id) == s, "lock %q has a claim of a dead session", l.name)
+	}
+}
+
+// set checks what the claims of a set, of which x is the first, share.
+func (c *checker) set(x *claim) {
+	set := x.set()
+	if set == nil {
+		return
+	}
+	c.sets++
+	c.text += set.textBytes()
+	last := ""
+	for _, m := range set.members {
+		c.must(m.set() == set && m.key == x.key && m.session == x.session && m.token == x.token && m.seq == x.seq && m.since == x.since,
+			"lock %q: the claims of a set differ", m.lock.name)
+		c.must(m.lock.name > last, "lock %q: a set is out of order", m.lock.name)
+		last = m.lock.name
+		c.must(m == x || m.deadline == 0 && m.ttl == 0 && m.attachment == 0, "lock %q: a set has two leads", m.lock.name)
+		c.must(c.t.lockNamed(last) == m.lock, "lock %q: a set is on a lock that is forgotten", last)
+		c.members++
 	}
 }
 
@@ -153,13 +194,20 @@ func (c *checker) session(s *session) {
 	c.must(s.ttl >= MinTTL, "a session has no lifetime")
 	c.must(c.t.keys.get(s.key) == nil, "a session's id is a key too")
 	c.must(!c.t.spent.has(s.key), "a session's id is spent")
-	n, last := 0, uint64(0)
+	n, keys, places, last := 0, 0, 0, uint64(0)
 	for x := s.head; x != nil; x = x.extra.sessionNext {
 		n++
 		c.must(c.claims[x] && x.session == s, "a session has a claim that no lock has")
-		c.must(x.seq > last, "a session's claims are out of order")
+		c.must(x.seq > last || x.seq == last && x.lead() != x, "a session's claims are out of order")
 		last = x.seq
+		if x.lead() == x {
+			keys++
+		}
+		if x.waiting() {
+			places++
+		}
 	}
+	c.must(keys == s.keys && places == s.places, "a session counts %d keys and %d places, it has %d and %d", s.keys, s.places, keys, places)
 	c.must(n == s.n, "a session counts %d claims of %d", s.n, n)
 	c.counts.Sessions += n
 	low := s.replies.forgotten
@@ -185,7 +233,9 @@ func (c *checker) indexes() {
 		}
 	}
 	c.must(inSessions == c.counts.Sessions, "%d claims name a session, sessions have %d", inSessions, c.counts.Sessions)
-	c.must(len(c.claims) == len(c.t.keys.m), "%d keys for %d claims", len(c.t.keys.m), len(c.claims))
+	c.must(c.keys == len(c.t.keys.m), "%d keys for %d claims", len(c.t.keys.m), c.keys)
+	c.must(c.inSets == c.members, "%d claims of sets, sets have %d", c.inSets, c.members)
+	c.must(c.sets == c.t.sets, "%d sets, counted as %d", c.sets, c.t.sets)
 	c.must(c.timers == len(c.t.timers.items), "%d timers for %d deadlines", len(c.t.timers.items), c.timers)
 	c.must(c.text == c.t.text, "%d bytes of text, counted as %d", c.text, c.t.text)
 	have := c.t.counts

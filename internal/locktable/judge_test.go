@@ -13,9 +13,9 @@ import (
 type judge struct {
 	now, before Time // clock of this entry and of the one before
 	lastToken   uint64
-	live        map[Key]*jHold
+	live        map[jKey]*jHold
 	queues      map[string][]Key
-	place       map[Key]*jPlace
+	place       map[jKey]*jPlace
 	sessionOf   map[Key]string
 	sessions    map[string]*jSession
 	opening     map[string]Time // sessions that this entry opens
@@ -28,6 +28,9 @@ type judge struct {
 	timedOut    int
 	cancelled   int
 	duplicates  int
+	setGrants   int
+	setWaits    int
+	deadlocks   int
 }
 
 type jHold struct {
@@ -38,12 +41,16 @@ type jHold struct {
 	deadline Time
 	since    Time
 	session  string
+	set      int
 }
 
 type jPlace struct {
 	session   string
 	lock      string
 	waitUntil Time
+	mode      Mode
+	slots     uint32
+	set       int
 }
 
 type jSession struct{ deadline Time }
@@ -55,7 +62,7 @@ type jSpent struct {
 
 func newJudge(s *command.Settings) *judge {
 	j := &judge{
-		live: map[Key]*jHold{}, queues: map[string][]Key{}, place: map[Key]*jPlace{}, sessionOf: map[Key]string{},
+		live: map[jKey]*jHold{}, queues: map[string][]Key{}, place: map[jKey]*jPlace{}, sessionOf: map[Key]string{},
 		sessions: map[string]*jSession{}, retention: time.Duration(Never), maxSpent: 1 << 30,
 	}
 	j.settings(s)
@@ -90,7 +97,18 @@ func (j *judge) entry(now Time, cmds []*command.Command, outs []Outcome, events 
 			return fmt.Errorf("%v: %q: %w", c, showOutcome(outs[i]), err)
 		}
 	}
+	if len(cmds) == 1 && outs[0].Code == Deadlock {
+		if err := j.refused(cmds[0].GetAcquire(), outs[0]); err != nil {
+			return fmt.Errorf("%v: %q: %w", cmds[0], showOutcome(outs[0]), err)
+		}
+	}
 	if err := j.deadSessions(); err != nil {
+		return err
+	}
+	if err := j.allOrNothing(); err != nil {
+		return err
+	}
+	if err := j.progress(); err != nil {
 		return err
 	}
 	return j.exclusion()
@@ -118,8 +136,10 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 func (j *judge) event(e Event, cmds []*command.Command) error {
 	switch e.Kind {
 	case EventQueued:
-		j.queues[e.Lock] = append(j.queues[e.Lock], e.Key)
-		j.place[e.Key] = &jPlace{lock: e.Lock, waitUntil: Never, session: j.sessionOf[e.Key]}
+		j.queued(e)
+		j.place[jKey{e.Key, e.Lock}] = &jPlace{
+			lock: e.Lock, waitUntil: Never, session: j.sessionOf[e.Key], mode: e.Mode, slots: e.Slots, set: e.Set,
+		}
 		return nil
 	case EventGranted:
 		return j.granted(e, cmds)
@@ -128,7 +148,7 @@ func (j *judge) event(e Event, cmds []*command.Command) error {
 	case EventCancelled, EventTimedOut:
 		return j.left(e, cmds)
 	case EventSuperseded:
-		if j.place[e.Key] == nil {
+		if j.place[jKey{e.Key, e.Lock}] == nil {
 			return fmt.Errorf("S10: a key was superseded that has no place")
 		}
 		return nil
@@ -145,14 +165,15 @@ func (j *judge) event(e Event, cmds []*command.Command) error {
 }
 
 // alive tells whether the session of a waiting key, if it is a shared one, has yet to end.
-func (j *judge) alive(k Key) bool {
+func (j *judge) alive(k jKey) bool {
 	s := j.sessions[j.place[k].session]
 	return s == nil || s.deadline > j.now
 }
 
 func (j *judge) granted(e Event, cmds []*command.Command) error {
 	j.grants++
-	if j.live[e.Key] != nil {
+	me := jKey{e.Key, e.Lock}
+	if j.live[me] != nil {
 		return fmt.Errorf("S10: granted although it held already")
 	}
 	if err := j.tokenRises(e); err != nil {
@@ -162,22 +183,28 @@ func (j *judge) granted(e Event, cmds []*command.Command) error {
 	q := j.queues[e.Lock]
 	at := slices.Index(q, e.Key)
 	switch {
-	case at > 0 && !reentrant && slices.ContainsFunc(q[:at], j.alive):
+	case at > 0 && !reentrant && slices.ContainsFunc(q[:at], func(k Key) bool { return j.alive(jKey{k, e.Lock}) }):
 		return fmt.Errorf("S8: granted from position %d", at+1)
-	case at >= 0 && !j.alive(e.Key):
+	case at >= 0 && !j.alive(me):
 		return fmt.Errorf("S11: granted to a dead session")
 	case at < 0 && len(q) > 0 && !reentrant:
 		return fmt.Errorf("S8: barged past %d waiters", len(q))
 	case at < 0 && !acquiredBy(cmds, e.Key):
 		return fmt.Errorf("S9: granted to a key that neither waited nor asked")
 	case at >= 0:
-		if p := j.place[e.Key]; p.waitUntil <= j.before {
+		if p := j.place[me]; p.waitUntil <= j.before {
 			return fmt.Errorf("S9: granted after its wait had ended")
+		}
+		if e.Set > 0 {
+			j.setWaits++
 		}
 		j.queues[e.Lock] = slices.Delete(slices.Clone(q), at, at+1)
 	}
+	if e.Set > 0 {
+		j.setGrants++
+	}
 	session := j.sessionOf[e.Key]
-	if p := j.place[e.Key]; p != nil {
+	if p := j.place[me]; p != nil {
 		session = p.session
 	}
 	if session != "" && j.sessions[session] == nil && j.opening[session] == 0 {
@@ -187,8 +214,8 @@ func (j *judge) granted(e Event, cmds []*command.Command) error {
 		return fmt.Errorf("S10: a spent key was granted")
 	}
 	j.lastToken = max(j.lastToken, e.Token)
-	delete(j.place, e.Key)
-	j.live[e.Key] = &jHold{e.Lock, e.Mode, e.Slots, e.Token, e.Deadline, j.now, session}
+	delete(j.place, me)
+	j.live[me] = &jHold{e.Lock, e.Mode, e.Slots, e.Token, e.Deadline, j.now, session, e.Set}
 	return j.exclusion()
 }
 
@@ -207,8 +234,11 @@ func (j *judge) tokenRises(e Event) error {
 		return nil
 	}
 	session := j.sessionOf[e.Key]
-	if p := j.place[e.Key]; p != nil {
+	if p := j.place[jKey{e.Key, e.Lock}]; p != nil {
 		session = p.session
+	}
+	if h := j.holdOf(e.Key); h != nil && h.set > 1 && h.set == e.Set && h.token == e.Token && e.Token == j.lastToken {
+		return nil // another lock of the set
 	}
 	for _, h := range j.live {
 		if h.lock == e.Lock && h.token == e.Token && h.mode == e.Mode && h.session != "" && h.session == session {
@@ -225,14 +255,15 @@ func acquiredBy(cmds []*command.Command, k Key) bool {
 
 // ended checks that a hold ends for a reason: its time, or a command that may end it.
 func (j *judge) ended(e Event, cmds []*command.Command) error {
-	h := j.live[e.Key]
+	me := jKey{e.Key, e.Lock}
+	h := j.live[me]
 	if h == nil || h.lock != e.Lock || h.token != e.Token {
 		return fmt.Errorf("S4: ended a hold that did not exist")
 	}
 	if e.HeldFor != j.now.Sub(h.since) {
 		return fmt.Errorf("held for %d, not %d", e.HeldFor, j.now.Sub(h.since))
 	}
-	delete(j.live, e.Key)
+	delete(j.live, me)
 	session := h.session
 	if e.Kind == EventExpired {
 		j.expired++
@@ -242,7 +273,7 @@ func (j *judge) ended(e Event, cmds []*command.Command) error {
 		j.spend(e.Key)
 		return nil
 	}
-	byRelease, byAbandon := j.releasedBy(cmds, e.Key, e.Lock, session)
+	byRelease, byAbandon := j.releasedBy(cmds, e.Key, e.Lock, session, h.set)
 	if !byRelease && !byAbandon {
 		return fmt.Errorf("S4: released by nobody")
 	}
@@ -262,11 +293,11 @@ func (j *judge) deadlineOf(h *jHold, session string) Time {
 	return 0
 }
 
-func (j *judge) releasedBy(cmds []*command.Command, k Key, lock, session string) (release, abandon bool) {
+func (j *judge) releasedBy(cmds []*command.Command, k Key, lock, session string, set int) (release, abandon bool) {
 	for _, c := range cmds {
 		key := k.Reveal()
 		r, e := c.GetRelease(), c.GetEndSession()
-		release = release || r != nil && r.GetKey() == key && r.GetName() == lock ||
+		release = release || r != nil && r.GetKey() == key && (r.GetName() == lock || r.GetName() == "" || set > 0) ||
 			e != nil && (e.GetId() == key && session == "" || e.GetId() == session && session != "")
 		abandon = abandon || c.GetAbandon().GetKey() == key && c.GetAbandon().GetAttachment() != 0
 	}
@@ -276,7 +307,8 @@ func (j *judge) releasedBy(cmds []*command.Command, k Key, lock, session string)
 func (j *judge) left(e Event, cmds []*command.Command) error {
 	q := j.queues[e.Lock]
 	at := slices.Index(q, e.Key)
-	p := j.place[e.Key]
+	me := jKey{e.Key, e.Lock}
+	p := j.place[me]
 	if at < 0 || p == nil {
 		return fmt.Errorf("it had no place")
 	}
@@ -293,7 +325,7 @@ func (j *judge) left(e Event, cmds []*command.Command) error {
 		j.spend(Key{}) // a place given up may have spent its key, which takes room in the memory
 	}
 	j.queues[e.Lock] = slices.Delete(slices.Clone(q), at, at+1)
-	delete(j.place, e.Key)
+	delete(j.place, me)
 	return nil
 }
 
@@ -301,6 +333,6 @@ func (j *judge) left(e Event, cmds []*command.Command) error {
 func gaveUp(cmds []*command.Command, e Event) bool {
 	return slices.ContainsFunc(cmds, func(c *command.Command) bool {
 		a := c.GetAcquire()
-		return a != nil && a.GetKey() == e.Key.Reveal() && a.GetName() == e.Lock && a.GetWait() == 0
+		return a != nil && a.GetKey() == e.Key.Reveal() && (a.GetName() == e.Lock || e.Set > 0) && a.GetWait() == 0
 	})
 }

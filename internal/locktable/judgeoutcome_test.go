@@ -22,8 +22,8 @@ func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
 	case *command.Command_RenewSession:
 		if s := j.sessions[op.RenewSession.GetId()]; s != nil && o.Code == Renewed {
 			s.deadline = o.Deadline
-		} else if k, ok := ParseKey(op.RenewSession.GetId()); ok && o.Code == Renewed && j.live[k] != nil {
-			j.live[k].deadline = o.Deadline
+		} else if k, ok := ParseKey(op.RenewSession.GetId()); ok && o.Code == Renewed {
+			j.renewHolds(k, o.Deadline)
 		}
 	case *command.Command_EndSession:
 		if o.Code == Ended {
@@ -43,7 +43,7 @@ func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
 
 func (j *judge) acquired(a *command.Acquire, o Outcome, events []Event) error {
 	k, _ := ParseKey(a.GetKey())
-	h := j.live[k]
+	h := j.holdOf(k)
 	switch o.Code {
 	case Granted:
 		if h == nil && !mentions(events, k) {
@@ -59,7 +59,10 @@ func (j *judge) acquired(a *command.Acquire, o Outcome, events []Event) error {
 			return fmt.Errorf("granted until the past")
 		}
 	case Waiting:
-		if p := j.place[k]; p != nil {
+		for x, p := range j.place {
+			if x.key != k {
+				continue
+			}
 			p.waitUntil = Never
 			if a.GetWait() >= 0 {
 				p.waitUntil = j.now.Add(time.Duration(a.GetWait()))
@@ -78,7 +81,7 @@ func mentions(events []Event, k Key) bool {
 }
 
 func (j *judge) renewed(k Key, lock string, o Outcome, events []Event, numbered bool) error {
-	h := j.live[k]
+	h := j.holdOf(k)
 	session := j.sessionOf[k]
 	if h != nil {
 		session = h.session
@@ -86,13 +89,13 @@ func (j *judge) renewed(k Key, lock string, o Outcome, events []Event, numbered 
 	if s := j.sessions[session]; s != nil {
 		s.deadline = o.Deadline
 	}
-	if h == nil || h.lock != lock {
+	if h == nil || h.lock != lock && h.set == 0 && lock != "" {
 		if !mentions(events, k) && !numbered {
 			return fmt.Errorf("S4: renewed what was not held")
 		}
 		return nil
 	}
-	h.deadline = o.Deadline
+	j.renewHolds(k, o.Deadline)
 	return nil
 }
 
@@ -128,7 +131,7 @@ func (j *judge) exclusion() error {
 	for k, a := range j.live {
 		same := 0
 		for l, b := range j.live {
-			if b.lock != a.lock || k == l {
+			if b.lock != a.lock || k == l { // another lock, or itself
 				continue
 			}
 			same++

@@ -37,6 +37,7 @@ const (
 	defaultMaxOwner       = 256
 	defaultMaxMetadata    = 4 << 10
 	defaultMaxSlots       = 1_000_000
+	defaultMaxSet         = 64
 
 	// MinTTL is the shortest lifetime; shorter wishes are rounded up to it by the door.
 	MinTTL = time.Millisecond
@@ -46,6 +47,8 @@ const (
 	// A lock with all its claims is one record of a snapshot, which must be readable again: all texts, and the rest of as many
 	// claims as a lock can have (at most three times 1<<16, of less than 200 bytes).
 	maxTextBytes = maxRecordBytes - 3<<16*200
+	// All locks of a set are looked at whenever one of them is.
+	maxMaxSet = 1024
 	// No setting may allow strings that do not fit a log entry many times over.
 	maxStringLimit = 64 << 10
 )
@@ -115,6 +118,14 @@ func CheckSettings(s *command.Settings) error {
 		if n.value < 1 || n.value > n.most {
 			return fmt.Errorf("setting %s must be between 1 and %d", n.name, n.most)
 		}
+	}
+	return checkSettings2(s)
+}
+
+// checkSettings2 checks the settings that came with version 2. Zero stands for the default.
+func checkSettings2(s *command.Settings) error {
+	if s.GetMaxSet() > maxMaxSet {
+		return fmt.Errorf("setting max_set must be at most %d", maxMaxSet)
 	}
 	return nil
 }
@@ -192,16 +203,13 @@ func checkOwner(s *command.Settings, owner, metadata string) error {
 // CheckAcquire returns the first rule that a breaks, or nil. The door asks before it proposes, to answer early; Apply
 // asks again, because the log decides.
 func CheckAcquire(s *command.Settings, a *command.Acquire) error {
-	if err := CheckName(s, a.GetName()); err != nil {
+	if err := checkLocks(s, a); err != nil {
 		return err
 	}
 	if _, ok := ParseKey(a.GetKey()); !ok {
 		return errKey
 	}
 	if err := checkLease(s, a); err != nil {
-		return err
-	}
-	if err := checkKind(s, a); err != nil {
 		return err
 	}
 	if a.GetWait() > 0 && a.GetWait() > s.GetMaxWait() {
@@ -240,13 +248,24 @@ func checkLease(s *command.Settings, a *command.Acquire) error {
 
 var errRequest = errors.New("a request number needs a session")
 
-func checkKind(s *command.Settings, a *command.Acquire) error {
+// checkLocks checks what an acquire says about the lock, or the locks, that it is for.
+func checkLocks(s *command.Settings, a *command.Acquire) error {
+	if len(a.GetSet()) > 0 {
+		return checkSet(s, a)
+	}
+	if err := CheckName(s, a.GetName()); err != nil {
+		return err
+	}
+	return checkKind(s, a.GetMode(), a.GetSlots())
+}
+
+func checkKind(s *command.Settings, mode Mode, slots uint32) error {
 	switch {
-	case a.GetMode() != Exclusive && a.GetMode() != Shared:
+	case mode != Exclusive && mode != Shared:
 		return errors.New("the mode must be exclusive or shared")
-	case a.GetSlots() > 0 && a.GetMode() == Shared:
+	case slots > 0 && mode == Shared:
 		return errors.New("slots and the mode shared exclude each other")
-	case a.GetSlots() > s.GetMaxSlots():
+	case slots > s.GetMaxSlots():
 		return errors.New("the slots must be at most " + strconv.Itoa(int(s.GetMaxSlots())))
 	}
 	return nil

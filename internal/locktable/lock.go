@@ -9,6 +9,7 @@ import (
 type lock struct {
 	name    string
 	slots   uint32
+	listed  bool // on the list of locks to look at
 	holders claims
 	waiters claims
 	block   *block // nil: not blocked
@@ -51,6 +52,7 @@ type extra struct {
 	lockDelay       time.Duration
 	until           Time          // of a waiter: when its wait ends
 	waited          time.Duration // of a hold: how long it stood in the queue
+	set             *set          // nil: plain
 	// Among the claims of the session.
 	sessionPrev, sessionNext *claim
 }
@@ -69,7 +71,7 @@ func (c *claim) order() uint64 { return c.seq }
 func (c *claim) slot() *int32  { return &c.timer }
 func (c *claim) modeOf() Mode  { return Mode(c.mode) }
 
-// textBytes is what c takes of the room for texts.
+// textBytes is what c takes of the room for texts, without the names of a set.
 func (c *claim) textBytes() uint64 {
 	x := c.details()
 	return uint64(len(x.owner) + len(x.metadata))
@@ -83,10 +85,13 @@ func (c *claim) ensureExtra() *extra {
 	return c.extra
 }
 
-// details returns c's extra to read.
+// details returns c's extra to read; of a set, that of its lead.
 func (c *claim) details() *extra {
-	if c.extra == nil {
+	switch {
+	case c.extra == nil:
 		return &noExtra
+	case c.extra.set != nil:
+		return c.extra.set.members[0].extra
 	}
 	return c.extra
 }
@@ -98,14 +103,16 @@ func (c *claim) lease() (time.Duration, Time) {
 	if c.session != nil {
 		return c.session.ttl, c.session.deadline
 	}
+	c = c.lead()
 	return c.ttl, c.deadline
 }
 
 // claims is a queue of claims from which any can be taken. The prev of the head is the tail, which saves a pointer in each
 // lock; the next of the tail is nil.
 type claims struct {
-	head *claim
-	n    int32
+	head   *claim
+	n      int32
+	linked int32 // how many of them belong to shared sessions or sets, and so may have to do with other locks
 }
 
 func (q *claims) push(c *claim) {
@@ -118,6 +125,24 @@ func (q *claims) push(c *claim) {
 		q.head.prev = c
 	}
 	q.n++
+	if c.linked() {
+		q.linked++
+	}
+}
+
+// insert puts c behind p.
+func (q *claims) insert(c, p *claim) {
+	if p.next == nil {
+		q.push(c)
+		return
+	}
+	c.prev, c.next = p, p.next
+	p.next.prev = c
+	p.next = c
+	q.n++
+	if c.linked() {
+		q.linked++
+	}
 }
 
 func (q *claims) remove(c *claim) {
@@ -134,6 +159,9 @@ func (q *claims) remove(c *claim) {
 	}
 	c.prev, c.next = nil, nil
 	q.n--
+	if c.linked() {
+		q.linked--
+	}
 }
 
 // len returns the number of claims.
@@ -186,10 +214,52 @@ func (t *Table) tidy(l *lock) {
 	}
 }
 
-// serve grants l to the waiters that have become eligible, from the head of the queue, and forgets l if it is idle.
-// Everything that ends a hold, a place or a delay calls it once, after the change.
-func (t *Table) serve(l *lock) {
-	for w := t.firstAlive(l); w != nil && l.admits(w.modeOf()); w = t.firstAlive(l) {
+// serve looks at the queues of all locks of c, which has left them. Everything that ends a hold or a place calls it once,
+// after the change.
+func (t *Table) serve(c *claim) {
+	if c.set() == nil {
+		t.look(c.lock) // as if it were alone on the list
+	} else {
+		t.list(c)
+	}
+	if len(t.toLookAt) > 0 {
+		t.settle()
+	}
+}
+
+// list puts the locks of c on the list of locks to look at, in the order of their names.
+func (t *Table) list(c *claim) {
+	if set := c.set(); set != nil {
+		for _, m := range set.members {
+			t.listLock(m.lock)
+		}
+		return
+	}
+	t.listLock(c.lock)
+}
+
+func (t *Table) listLock(l *lock) {
+	if !l.listed {
+		l.listed = true
+		t.toLookAt = append(t.toLookAt, l)
+	}
+}
+
+// settle works off the list of locks to look at. What it grants may put further locks on the list; each of them is due to a
+// set that has gone from its queues, so there is an end.
+func (t *Table) settle() {
+	for i := 0; i < len(t.toLookAt); i++ {
+		l := t.toLookAt[i]
+		l.listed = false
+		t.look(l)
+	}
+	clear(t.toLookAt)
+	t.toLookAt = t.toLookAt[:0]
+}
+
+// look grants l to the waiters that have become eligible, from the head of the queue, and forgets l if it is idle.
+func (t *Table) look(l *lock) {
+	for w := t.firstAlive(l); w != nil && t.eligible(w); w = t.firstAlive(l) {
 		t.grantWaiter(w)
 	}
 	t.tidy(l)
@@ -208,18 +278,33 @@ func (t *Table) firstAlive(l *lock) *claim {
 // grantWaiter gives the head of the queue its hold, and with it the other places of the same session that only wait for
 // the session itself.
 func (t *Table) grantWaiter(w *claim) {
-	l := w.lock
-	t.touch(l)
-	l.waiters.remove(w)
-	t.counts.Waiters--
-	t.hold(w, t.nextToken())
-	if w.session == nil || l.slots > 0 {
+	if w.set() != nil {
+		t.grantSet(w)
 		return
 	}
-	for _, c := range w.session.placesOn(l) {
-		if c.mode == w.mode {
-			l.waiters.remove(c)
-			t.counts.Waiters--
+	t.touch(w.lock)
+	t.leaveQueue(w)
+	t.hold(w, t.nextToken())
+	t.grantTwins(w)
+}
+
+// leaveQueue takes c out of the queue that it stands in.
+func (t *Table) leaveQueue(c *claim) {
+	c.lock.waiters.remove(c)
+	t.counts.Waiters--
+	if c.session != nil {
+		c.session.places--
+	}
+}
+
+// grantTwins grants the places that the session of w, which has just come to hold its lock, has in the queue in the same mode.
+func (t *Table) grantTwins(w *claim) {
+	if w.session == nil || w.session.places == 0 || w.lock.slots > 0 {
+		return
+	}
+	for _, c := range w.session.placesOn(w.lock) {
+		if c.mode == w.mode && c.set() == nil {
+			t.leaveQueue(c)
 			t.hold(c, w.token)
 		}
 	}
@@ -232,7 +317,8 @@ func (t *Table) nextToken() uint64 {
 
 // hold makes c, which is in no list, a holder with the given token and tells so.
 func (t *Table) hold(c *claim, token uint64) {
-	if waited := t.now.Sub(c.since); waited > 0 {
+	lead := c.lead() == c
+	if waited := t.now.Sub(c.since); waited > 0 && lead {
 		c.ensureExtra().waited = waited
 	}
 	c.token, c.since = token, t.now
@@ -240,10 +326,12 @@ func (t *Table) hold(c *claim, token uint64) {
 	if t.counts.Holders++; c.lock.holders.n == 1 {
 		t.counts.Held++
 	}
-	if c.session == nil {
+	switch {
+	case !lead:
+	case c.session == nil:
 		c.deadline = t.now.Add(c.ttl)
 		t.timers.arm(c)
-	} else {
+	default:
 		t.timers.disarm(c)
 	}
 	e := c.event(EventGranted)
@@ -260,12 +348,23 @@ const (
 	keepKey  afterwards = false
 )
 
-// end takes the hold c away, as released or expired. The caller serves the lock.
+// end takes the hold c away, as released or expired, on all its locks. The caller serves them.
 func (t *Table) end(c *claim, kind EventKind) {
 	t.endHold(c, kind, spendKey)
 }
 
 func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
+	if set := c.set(); set != nil {
+		for _, m := range set.members {
+			t.leaveHolders(m, kind)
+		}
+	} else {
+		t.leaveHolders(c, kind)
+	}
+	t.forget(c, a)
+}
+
+func (t *Table) leaveHolders(c *claim, kind EventKind) {
 	l := c.lock
 	t.touch(l)
 	l.holders.remove(c)
@@ -278,32 +377,43 @@ func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
 	e := c.event(kind)
 	e.HeldFor = t.now.Sub(c.since)
 	t.emit(e)
+}
+
+// drop takes the place c out of the queues of all its locks. The caller serves them.
+func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
+	if set := c.set(); set != nil {
+		for _, m := range set.members {
+			t.dropPlace(m, kind)
+		}
+	} else {
+		t.dropPlace(c, kind)
+	}
 	t.forget(c, a)
 }
 
-// drop takes the place c out of the queue. The caller serves the lock.
-func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
-	l := c.lock
-	t.touch(l)
-	l.waiters.remove(c)
-	t.counts.Waiters--
+func (t *Table) dropPlace(c *claim, kind EventKind) {
+	t.touch(c.lock)
+	t.leaveQueue(c)
 	e := c.event(kind)
 	e.Waited = t.now.Sub(c.since)
 	if kind == EventTimedOut {
-		e.Holder = l.describe()
+		e.Holder = c.lock.describe()
 	}
 	t.emit(e)
-	t.forget(c, a)
 }
 
-// forget removes what the table knows of the key itself.
+// forget removes what the table knows of the key of c (of a set, the lead) itself.
 func (t *Table) forget(c *claim, a afterwards) {
 	t.timers.disarm(c)
 	t.keys.remove(c.key)
 	t.text -= c.textBytes()
+	if x := c.details(); x.set != nil {
+		t.text -= x.set.textBytes()
+		t.sets--
+	}
 	if c.session != nil {
 		t.touchSession(c.session)
-		c.session.unlink(c)
+		c.leaveSession()
 		if a == spendKey {
 			c.session.noteSpent(c.key)
 		}
@@ -330,8 +440,8 @@ func (t *Table) delay(l *lock, d time.Duration) {
 func (c *claim) event(kind EventKind) Event {
 	x := c.details()
 	return Event{
-		Kind: kind, Lock: c.lock.name, Key: c.key, Attachment: c.attachment, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token,
-		Owner: x.owner, Metadata: x.metadata,
+		Kind: kind, Lock: c.lock.name, Key: c.key, Attachment: c.lead().attachment, Mode: c.modeOf(), Slots: c.lock.slots,
+		Token: c.token, Owner: x.owner, Metadata: x.metadata, Set: c.setSize(),
 	}
 }
 

@@ -21,6 +21,7 @@ type model struct {
 	blocks   []*mBlock
 	spent    []mSpent // oldest first
 	events   []Event
+	graphs   []*mGraph // of the deadlocks of the present entry; nil: its own lock
 }
 
 // mClaim is a key with a place or a hold.
@@ -40,6 +41,8 @@ type mClaim struct {
 	deadline         Time // private hold
 	waitUntil, grace Time // waiter
 	attachment       uint64
+	pos              int       // waiter: orders the queue
+	group            []*mClaim // of a set: the claims that share its key, in the order of names
 }
 
 type mSession struct {
@@ -78,7 +81,7 @@ func (m *model) Now() Time { return m.now }
 // Apply does what Table.Apply promises.
 func (m *model) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	m.now = max(m.now, now)
-	m.events = nil
+	m.events, m.graphs = nil, nil
 	for _, c := range cmds {
 		if p := c.GetPoll(); p != nil {
 			m.poll(p)
@@ -185,6 +188,7 @@ func (m *model) waiters(lock string) []*mClaim {
 			out = append(out, c)
 		}
 	}
+	slices.SortFunc(out, func(a, b *mClaim) int { return cmp.Compare(a.pos, b.pos) })
 	return out
 }
 
@@ -214,6 +218,7 @@ func (m *model) lifetime(c *mClaim) (time.Duration, Time) {
 	if s := m.session(c.session); s != nil {
 		return s.ttl, s.deadline
 	}
+	c = c.all()[0]
 	return c.ttl, c.deadline
 }
 
@@ -240,6 +245,7 @@ func (m *model) earliest() (mDeadline, bool) {
 	}
 	for _, c := range m.claims {
 		switch {
+		case m.claim(c.key) != c: // the first of a set stands for it
 		case !c.held:
 			consider(min(c.waitUntil, c.grace), c.seq, func() { m.endWait(c) })
 		case c.session == "":
@@ -272,15 +278,19 @@ func (m *model) fireOne() bool {
 
 func (m *model) endWait(c *mClaim) {
 	m.drop(c)
-	kind := EventCancelled
 	if c.waitUntil <= c.grace {
-		kind = EventTimedOut
+		m.timedOut(c)
+	} else {
+		m.tell(EventCancelled, c)
 	}
-	e := m.event(kind, c)
-	if kind == EventTimedOut {
-		e.Holder = m.holder(c.lock)
+	m.look(c.locks()...)
+}
+
+// timedOut tells that the wait of c, which is gone, ran out.
+func (m *model) timedOut(c *mClaim) {
+	for _, x := range c.all() {
+		m.event(EventTimedOut, x).Holder = m.holder(x.lock)
 	}
-	m.look(c.lock)
 }
 
 func (m *model) unblock(b *mBlock) {

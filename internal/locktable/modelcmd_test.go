@@ -44,12 +44,10 @@ func okKey(s string) bool {
 func (m *model) okAcquire(a *command.Acquire) bool {
 	shared := a.GetSession() != ""
 	switch {
-	case !m.okName(a.GetName()), !okKey(a.GetKey()), shared && !okKey(a.GetSession()), a.GetKey() == a.GetSession():
+	case !m.okLocks(a), !okKey(a.GetKey()), shared && !okKey(a.GetSession()), a.GetKey() == a.GetSession():
 	case shared && a.GetTtl() != 0, !shared && !m.okTTL(a.GetTtl(), false), !shared && a.GetRequest() != 0:
 	case a.GetWait() > m.settings.GetMaxWait():
 	case a.GetLockDelay() < 0, a.GetLockDelay() > m.settings.GetMaxLockDelay():
-	case a.GetMode() != Exclusive && a.GetMode() != Shared:
-	case a.GetSlots() > m.settings.GetMaxSlots(), a.GetSlots() > 0 && a.GetMode() == Shared:
 	case !m.okText(a.GetOwner(), a.GetMetadata()):
 	default:
 		return true
@@ -126,7 +124,7 @@ func (m *model) acquire(a *command.Acquire) Outcome {
 		return o
 	}
 	if r.code == Held {
-		return Outcome{Code: Held, Holder: m.holder(a.GetName())}
+		return Outcome{Code: Held, Holder: m.inTheWay(a)}
 	}
 	if r.code != Granted && r.code != Waiting {
 		return Outcome{Code: r.code}
@@ -167,20 +165,20 @@ func (m *model) noSession(id string) Outcome {
 
 // again answers an acquire whose key is known.
 func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
-	if c.lock != a.GetName() || c.session != a.GetSession() || c.mode != a.GetMode() || c.slots != a.GetSlots() {
+	if !m.sameRequest(c, a) {
 		return Outcome{Code: KeyInUse}
 	}
 	if c.held {
 		if c.attachment != a.GetAttachment() { // else nobody has been told yet
-			c.attachment = 0
+			m.setAttachment(c, 0)
 		}
 		return m.granted(c)
 	}
 	if a.GetWait() == 0 {
 		m.drop(c)
-		m.event(EventTimedOut, c).Holder = m.holder(c.lock)
-		m.look(c.lock)
-		return Outcome{Code: Held, Holder: m.holder(c.lock)}
+		m.timedOut(c)
+		m.look(c.locks()...)
+		return Outcome{Code: Held, Holder: m.inTheWay(a)}
 	}
 	if c.attachment != a.GetAttachment() {
 		m.event(EventSuperseded, c)
@@ -190,22 +188,27 @@ func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
 }
 
 func (m *model) attach(c *mClaim, a *command.Acquire) {
-	c.attachment = a.GetAttachment()
-	c.grace = m.now.Add(time.Duration(m.settings.GetWaiterGrace()))
-	c.waitUntil = Never
-	if a.GetWait() >= 0 {
-		c.waitUntil = m.now.Add(time.Duration(a.GetWait()))
+	m.setAttachment(c, a.GetAttachment())
+	for _, x := range c.all() {
+		x.grace = m.now.Add(time.Duration(m.settings.GetWaiterGrace()))
+		x.waitUntil = Never
+		if a.GetWait() >= 0 {
+			x.waitUntil = m.now.Add(time.Duration(a.GetWait()))
+		}
 	}
 }
 
 func (m *model) granted(c *mClaim) Outcome {
-	o := Outcome{Code: Granted, Mode: c.mode, Slots: c.slots, Token: c.token, Waited: c.waited}
+	o := Outcome{Code: Granted, Token: c.token, Waited: c.waited}
+	o.Mode, o.Slots = c.shown()
 	o.TTL, o.Deadline = m.lifetime(c)
 	return o
 }
 
 func (m *model) waiting(c *mClaim) Outcome {
-	return Outcome{Code: Waiting, Mode: c.mode, Slots: c.slots, Position: m.position(c)}
+	o := Outcome{Code: Waiting, Position: m.worstPosition(c)}
+	o.Mode, o.Slots = c.shown()
+	return o
 }
 
 // textWith counts the bytes of all texts, as if the lock existed.
@@ -219,7 +222,7 @@ func (m *model) textWith(lock string) uint64 {
 		n += len(name)
 	}
 	for _, c := range m.claims {
-		n += len(c.owner) + len(c.meta)
+		n += len(c.owner) + len(c.meta) + m.setText(c)
 	}
 	for _, s := range m.sessions {
 		n += len(s.owner) + len(s.meta)
@@ -229,6 +232,9 @@ func (m *model) textWith(lock string) uint64 {
 
 // enter answers an acquire with a fresh key.
 func (m *model) enter(a *command.Acquire) Outcome {
+	if a.GetSet() != nil {
+		return m.enterSet(a)
+	}
 	lock := a.GetName()
 	holders, waiters := m.holders(lock), m.waiters(lock)
 	own := m.ownHold(a.GetSession(), lock)
@@ -253,11 +259,14 @@ func (m *model) enter(a *command.Acquire) Outcome {
 	case m.textWith(lock)+uint64(len(a.GetOwner())+len(a.GetMetadata())) > m.settings.GetMaxTextBytes():
 		return Outcome{Code: TooMuchText}
 	}
-	c := &mClaim{
-		key: a.GetKey(), session: a.GetSession(), lock: lock, mode: a.GetMode(), slots: a.GetSlots(), owner: a.GetOwner(),
-		meta: a.GetMetadata(), seq: m.nextSeq(), queued: m.now, ttl: time.Duration(a.GetTtl()),
-		delay: time.Duration(a.GetLockDelay()),
+	if !free {
+		if cycle := m.deadlock(session, []*mClaim{m.newClaim(a, lock, a.GetMode(), a.GetSlots())}); cycle != nil {
+			return Outcome{Code: Deadlock, Cycle: cycle}
+		}
 	}
+	c := m.newClaim(a, lock, a.GetMode(), a.GetSlots())
+	c.seq = m.nextSeq()
+	m.standInLine(c)
 	m.claims = append(m.claims, c)
 	m.attach(c, a)
 	if free {
@@ -268,27 +277,35 @@ func (m *model) enter(a *command.Acquire) Outcome {
 	return m.waiting(c)
 }
 
+func (m *model) newClaim(a *command.Acquire, lock string, mode Mode, slots uint32) *mClaim {
+	return &mClaim{
+		key: a.GetKey(), session: a.GetSession(), lock: lock, mode: mode, slots: slots, owner: a.GetOwner(),
+		meta: a.GetMetadata(), queued: m.now, ttl: time.Duration(a.GetTtl()), delay: time.Duration(a.GetLockDelay()),
+	}
+}
+
 func (m *model) release(r *command.Release) Outcome {
-	c := m.claim(r.GetKey())
-	if c == nil || c.lock != r.GetName() || r.GetRequest() > 0 && c.session != r.GetSession() {
+	c := m.claimOn(r.GetKey(), r.GetName())
+	if c == nil || r.GetRequest() > 0 && c.session != r.GetSession() {
 		return Outcome{Code: NotHeld}
 	}
 	return Outcome{Code: Released, Released: m.endClaims([]*mClaim{c}, EventReleased, nil)}
 }
 
 func (m *model) renew(r *command.Renew) Outcome {
-	c := m.claim(r.GetKey())
-	if c == nil || c.lock != r.GetName() || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
+	c := m.claimOn(r.GetKey(), r.GetName())
+	if c == nil || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
 		return Outcome{Code: NotHeld}
 	}
-	c.attachment = 0 // its client knows of the hold
+	m.setAttachment(c, 0) // its client knows of the hold
 	var o Outcome
 	if s := m.session(c.session); s != nil {
 		o = m.renewLease(&s.ttl, &s.deadline, r.GetTtl())
 	} else {
 		o = m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
 	}
-	o.Mode, o.Slots, o.Token = c.mode, c.slots, c.token
+	o.Token = c.token
+	o.Mode, o.Slots = c.shown()
 	return o
 }
 
@@ -305,7 +322,7 @@ func (m *model) renewSession(r *command.RenewSession) Outcome {
 		return m.renewLease(&s.ttl, &s.deadline, r.GetTtl())
 	}
 	if c := m.claim(r.GetId()); c != nil && c.session == "" && c.held {
-		c.attachment = 0
+		m.setAttachment(c, 0)
 		return m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
 	}
 	return Outcome{Code: NoSession}
@@ -328,11 +345,11 @@ func (m *model) abandon(a *command.Abandon) Outcome {
 	}
 	m.drop(c)
 	if c.held {
-		m.event(EventReleased, c)
+		m.tell(EventReleased, c)
 	} else {
-		m.event(EventCancelled, c)
+		m.tell(EventCancelled, c)
 	}
-	m.look(c.lock)
+	m.look(c.locks()...)
 	return Outcome{Code: Done}
 }
 

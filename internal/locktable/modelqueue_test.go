@@ -8,14 +8,14 @@ import (
 // Holds, queues and spent keys of the naive model.
 
 func (m *model) drop(c *mClaim) {
-	m.claims = slices.DeleteFunc(m.claims, func(x *mClaim) bool { return x == c })
+	m.claims = slices.DeleteFunc(m.claims, func(x *mClaim) bool { return x.key == c.key })
 }
 
 func (m *model) event(kind EventKind, c *mClaim) *Event {
 	key, _ := ParseKey(c.key)
 	e := Event{
 		Kind: kind, Lock: c.lock, Key: key, Mode: c.mode, Slots: c.slots, Token: c.token, Owner: c.owner, Metadata: c.meta,
-		Attachment: c.attachment,
+		Attachment: c.attachment, Set: len(c.group),
 	}
 	switch kind {
 	case EventGranted:
@@ -47,28 +47,29 @@ func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 		m.events = append(m.events, Event{Kind: EventSessionExpired, Key: key, Owner: s.owner, Metadata: s.meta})
 	}
 	for _, c := range claims {
+		if c != c.all()[0] {
+			continue
+		}
 		m.drop(c)
 		m.spend(c.key)
 		m.noteSpent(c)
 		if c.held {
 			released++
-			m.event(kind, c)
+			m.tell(kind, c)
 		} else {
-			m.event(EventCancelled, c)
+			m.tell(EventCancelled, c)
 		}
-		if !slices.Contains(touched, c.lock) {
-			touched = append(touched, c.lock)
-		}
-		if c.held && kind == EventExpired && c.delay > 0 {
-			m.blockUntil(c.lock, m.now.Add(c.delay))
+		touched = append(touched, c.locks()...)
+		for _, l := range c.locks() {
+			if c.held && kind == EventExpired && c.delay > 0 {
+				m.blockUntil(l, m.now.Add(c.delay))
+			}
 		}
 	}
 	if s != nil {
 		m.spend(s.id)
 	}
-	for _, l := range touched {
-		m.look(l)
-	}
+	m.look(touched...)
 	return released
 }
 
@@ -120,20 +121,6 @@ func (m *model) ownHold(session, lock string) *mClaim {
 	return nil
 }
 
-// look grants to the head of the queue for as long as it is eligible.
-func (m *model) look(lock string) {
-	for {
-		q := slices.DeleteFunc(m.waiters(lock), func(c *mClaim) bool {
-			s := m.session(c.session)
-			return s != nil && s.deadline <= m.now
-		})
-		if len(q) == 0 || !m.eligible(lock, q[0].mode, q[0].slots) {
-			return
-		}
-		m.grantWithTwins(q[0])
-	}
-}
-
 // grantWithTwins grants a waiter and then the other places that its session has in the same mode.
 func (m *model) grantWithTwins(c *mClaim) {
 	m.grant(c)
@@ -141,7 +128,7 @@ func (m *model) grantWithTwins(c *mClaim) {
 		return
 	}
 	for _, w := range m.waiters(c.lock) {
-		if w.session == c.session && w.mode == c.mode {
+		if w.session == c.session && w.mode == c.mode && w.group == nil {
 			m.grant(w)
 		}
 	}
@@ -154,8 +141,13 @@ func (m *model) grant(c *mClaim) {
 		m.token++
 		c.token = m.token
 	}
+	m.makeHolder(c, c.token)
+}
+
+// makeHolder makes a holder of c.
+func (m *model) makeHolder(c *mClaim, token uint64) {
 	m.grants++
-	c.held, c.nth = true, m.grants
+	c.held, c.nth, c.token = true, m.grants, token
 	c.since, c.waited = m.now, m.now.Sub(c.queued)
 	if c.session == "" {
 		c.deadline = m.now.Add(c.ttl)

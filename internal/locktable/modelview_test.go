@@ -16,7 +16,7 @@ func (m *model) Lock(name string, limit int) (LockInfo, bool) {
 	}
 	for _, c := range hs {
 		l.Slots = c.slots
-		h := HolderInfo{Owner: c.owner, Metadata: c.meta, Mode: c.mode, Slots: c.slots, Token: c.token, Since: c.since}
+		h := HolderInfo{Owner: c.owner, Metadata: c.meta, Mode: c.mode, Slots: c.slots, Token: c.token, Since: c.since, Set: len(c.group)}
 		h.TTL, h.Deadline = m.lifetime(c)
 		l.Holders = append(l.Holders, h)
 	}
@@ -24,6 +24,7 @@ func (m *model) Lock(name string, limit int) (LockInfo, bool) {
 		l.Slots = c.slots
 		l.Waiters = append(l.Waiters, WaiterInfo{
 			Owner: c.owner, Metadata: c.meta, Mode: c.mode, Position: i + 1, Since: c.queued, WaitUntil: c.waitUntil,
+			Set: len(c.group),
 		})
 	}
 	l.Holders = l.Holders[:min(limit, len(l.Holders))]
@@ -43,11 +44,15 @@ func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 	} else {
 		return info, false
 	}
+	claims = slices.DeleteFunc(claims, func(c *mClaim) bool { return c != c.all()[0] })
 	info.NumKeys = len(claims)
 	for _, c := range claims[:min(limit, len(claims))] {
 		k := KeyInfo{Lock: c.lock, Held: c.held, Token: c.token, Mode: c.mode, Slots: c.slots, Attachment: c.attachment}
+		if c.group != nil {
+			k.Names = c.locks()
+		}
 		if !c.held {
-			k.Position = m.position(c)
+			k.Position = m.worstPosition(c)
 		}
 		info.Keys = append(info.Keys, k)
 	}

@@ -78,6 +78,10 @@ func mutate(rng *rand.Rand, m protoreflect.Message) {
 	f := fields.Get(rng.Intn(fields.Len()))
 	switch {
 	case f.IsList():
+		if f.Kind() != protoreflect.MessageKind {
+			mutateTexts(rng, f, m.Mutable(f).List())
+			return
+		}
 		mutateList(rng, m.Mutable(f).List())
 	case f.Kind() == protoreflect.MessageKind:
 		mutate(rng, m.Mutable(f).Message())
@@ -104,6 +108,25 @@ func mutateList(rng *rand.Rand, l protoreflect.List) {
 		l.Set(j, protoreflect.ValueOfMessage(a.ProtoReflect()))
 	default:
 		mutate(rng, l.Get(rng.Intn(n)).Message())
+	}
+}
+
+// mutateTexts changes a list of texts or numbers.
+func mutateTexts(rng *rand.Rand, f protoreflect.FieldDescriptor, l protoreflect.List) {
+	n := l.Len()
+	switch i := rng.Intn(4); {
+	case n == 0 || i == 0:
+		l.Append(otherValue(rng, f, l.NewElement()))
+	case i == 1:
+		l.Truncate(n - 1)
+	case i == 2:
+		a, b := rng.Intn(n), rng.Intn(n)
+		x, y := l.Get(a), l.Get(b)
+		l.Set(a, y)
+		l.Set(b, x)
+	default:
+		a := rng.Intn(n)
+		l.Set(a, otherValue(rng, f, l.Get(a)))
 	}
 }
 

@@ -45,7 +45,7 @@ type runningSnapshot struct {
 func newWorld(c chooser, full bool) *world {
 	s := smallSettings()
 	m := newModel(s)
-	return &world{t: New(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
+	return &world{t: newTable(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
 }
 
 // step applies one random entry to all and compares.
@@ -66,6 +66,14 @@ func (w *world) apply(now Time, cmds []*command.Command) error {
 	}
 	if err := sameEvents(events, mevents); err != nil {
 		return err
+	}
+	if err := w.m.checkCycles(outs); err != nil {
+		return err
+	}
+	if w.steps%4 == 0 {
+		if err := w.m.checkProgress(); err != nil {
+			return err
+		}
 	}
 	if err := w.t.CheckInvariants(); err != nil {
 		return err
@@ -164,11 +172,17 @@ func (w *world) sameViews() error {
 		k, _ := ParseKey(id)
 		a, aok := w.t.Session(k, 4)
 		b, bok := w.m.Session(k, 4)
-		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || len(a.Keys) != len(b.Keys) {
+		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || len(a.Keys) != len(b.Keys) ||
+			a.NumKeys != b.NumKeys || !slices.EqualFunc(a.Keys, b.Keys, sameKey) {
 			return fmt.Errorf("session %+v %v, the model says %+v %v", a, aok, b, bok)
 		}
 	}
 	return nil
+}
+
+func sameKey(a, b KeyInfo) bool {
+	return a.Lock == b.Lock && a.Held == b.Held && a.Token == b.Token && a.Mode == b.Mode && a.Slots == b.Slots &&
+		a.Position == b.Position && a.Attachment == b.Attachment && slices.Equal(a.Names, b.Names)
 }
 
 // sameListing compares the listing of all locks, in name order and in pages of two.
@@ -212,7 +226,11 @@ func sameOutcomes(a, b []Outcome) error {
 		if (x.Detail == "") != (y.Detail == "") || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
+		if cx, cy := x.Cycle, y.Cycle; (cx == nil) != (cy == nil) || cx != nil && len(cx.Waits) != len(cy.Waits) {
+			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, cx, y, cy)
+		}
 		x.Holder, y.Holder, x.Detail, y.Detail = nil, nil, "", ""
+		x.Cycle, y.Cycle = nil, nil
 		if x != y {
 			return fmt.Errorf("outcome %d %+v\nthe model says %+v", i, x, y)
 		}
@@ -245,7 +263,7 @@ func showEvents(events []Event) string {
 
 // replay feeds the whole log to a fresh table and compares the hash after each entry.
 func (w *world) replay() error {
-	twin := New(smallSettings())
+	twin := newTable(smallSettings())
 	for i, e := range w.log {
 		twin.Apply(e.now, e.cmds)
 		if twin.Hash() != w.hash[i] {
@@ -274,6 +292,7 @@ func cmpOr(a, b string) string {
 
 // TestRandom compares the table with the model and the judge over many random entries.
 func TestRandom(t *testing.T) {
+	t.Parallel()
 	steps, perRun := checkedSteps, 1000
 	if testing.Short() {
 		steps = 50_000
@@ -293,12 +312,13 @@ func TestRandom(t *testing.T) {
 		done += w.steps
 		seen.add(w.j)
 	}
-	t.Logf("%d checked steps in %.1f s: %d grants (%d re-entrant), %d expiries, %d waits run out, %d places cancelled, %d repeated grants",
-		done, time.Since(start).Seconds(), seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates)
+	t.Logf("%d checked steps in %.1f s: %d grants (%d re-entrant), %d expiries, %d waits run out, %d places cancelled, %d repeated grants, %d locks granted with a set (%d after a wait), %d deadlocks",
+		done, time.Since(start).Seconds(), seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates,
+		seen.setGrants, seen.setWaits, seen.deadlocks)
 	if done < checkedSteps && !testing.Short() {
 		t.Errorf("%d steps checked, fewer than %d", done, checkedSteps)
 	}
-	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates} {
+	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.setGrants, seen.setWaits, seen.deadlocks} {
 		if n < done/1000 {
 			t.Errorf("the run exercised too little: %d of something in %d steps", n, done)
 		}
@@ -312,6 +332,9 @@ func (j *judge) add(o *judge) {
 	j.timedOut += o.timedOut
 	j.cancelled += o.cancelled
 	j.duplicates += o.duplicates
+	j.setGrants += o.setGrants
+	j.setWaits += o.setWaits
+	j.deadlocks += o.deadlocks
 }
 
 // rapidChooser draws from rapid, which shrinks a failure to a small one.
@@ -359,7 +382,7 @@ func TestSameHashes(t *testing.T) {
 	for _, procs := range []int{1, 4} {
 		old := runtime.GOMAXPROCS(procs)
 		var said []string
-		twin := New(smallSettings())
+		twin := newTable(smallSettings())
 		for i, e := range w.log {
 			outs, events := twin.Apply(e.now, e.cmds)
 			for _, o := range outs {

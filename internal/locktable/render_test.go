@@ -43,7 +43,7 @@ var codeWords = map[Code]string{
 	NoSession: "no session", SessionPrivate: "session private", TooManyLocks: "too many locks", TooManyWaiters: "too many waiters",
 	TooManySessions: "too many sessions", TooManyKeys: "too many keys", TooManyHolders: "too many holders",
 	TooMuchText: "too much text", RequestTooOld: "request too old",
-	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled",
+	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled", Deadlock: "deadlock",
 }
 
 func showOutcome(o Outcome) string {
@@ -62,12 +62,29 @@ func showOutcome(o Outcome) string {
 		return fmt.Sprintf("released %d\n", o.Released)
 	case Ended:
 		return fmt.Sprintf("ended released=%d\n", o.Released)
+	case Deadlock:
+		if o.Cycle != nil {
+			return "deadlock: " + showChain(o.Cycle) + "\n"
+		}
 	case Invalid:
 		if o.Detail == "" {
 			return "invalid without a reason\n"
 		}
 	}
 	return codeWords[o.Code] + "\n"
+}
+
+// showChain tells who waits for whom: "ann waits for x held by bob (token 2), bob waits for y behind cat".
+func showChain(c *Chain) string {
+	var steps []string
+	for _, w := range c.Waits {
+		by := fmt.Sprintf("held by %s (token %d)", w.HeldBy, w.Token)
+		if w.Queued {
+			by = "behind " + w.HeldBy
+		}
+		steps = append(steps, fmt.Sprintf("%s waits for %s %s", w.Owner, w.Lock, by))
+	}
+	return strings.Join(steps, ", ")
 }
 
 func showHolder(h *Holder, now Time) string {
@@ -78,13 +95,18 @@ func showHolder(h *Holder, now Time) string {
 	if h.Owner != "" {
 		by = " by=" + h.Owner
 	}
-	if h.Holders == 0 {
+	if h.Holders == 0 && h.Deadline != 0 {
 		by = " by delay"
 	}
 	return fmt.Sprintf("held%s holders=%d waiters=%d free-in=%s", by, h.Holders, h.Waiters, secs(int64(h.Deadline-now)))
 }
 
 func showEvent(e Event) string {
+	if e.Set > 0 {
+		size := e.Set
+		e.Set = 0
+		return fmt.Sprintf("%s set=%d\n", strings.TrimSuffix(showEvent(e), "\n"), size)
+	}
 	what := unpad(e.Key) + " " + e.Lock
 	switch e.Kind {
 	case EventGranted:
@@ -121,16 +143,23 @@ func (s *script) show(what string) string {
 	}
 	for _, h := range l.Holders {
 		fmt.Fprintf(&b, "holder%s token=%d since=%s until=%s%s\n",
-			named(h.Owner, h.Metadata), h.Token, secs(int64(h.Since)), secs(int64(h.Deadline)), kind(h.Mode, h.Slots))
+			named(h.Owner, h.Metadata), h.Token, secs(int64(h.Since)), secs(int64(h.Deadline)), kind(h.Mode, h.Slots)+inSet(h.Set))
 	}
 	for _, w := range l.Waiters {
 		until := secs(int64(w.WaitUntil))
 		if w.WaitUntil == Never {
 			until = "never"
 		}
-		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until, kind(w.Mode, 0))
+		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until, kind(w.Mode, 0)+inSet(w.Set))
 	}
 	return b.String()
+}
+
+func inSet(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" set=%d", n)
 }
 
 func named(owner, metadata string) string {
@@ -157,6 +186,9 @@ func (s *script) showSession(id string) string {
 	}
 	fmt.Fprintf(&b, "%s%s ttl=%s until=%s\n", word, named(i.Owner, i.Metadata), secs(int64(i.TTL)), secs(int64(i.Deadline)))
 	for _, k := range i.Keys {
+		if k.Names != nil {
+			k.Lock = strings.Join(k.Names, "+")
+		}
 		if k.Held {
 			fmt.Fprintf(&b, "holds %s token=%d%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots))
 		} else {

@@ -32,7 +32,7 @@ func Restore(r io.Reader) (*Table, error) { return RestoreUpTo(r, command.Versio
 
 // RestoreUpTo is Restore for a server that knows versions up to newest.
 func RestoreUpTo(r io.Reader, newest uint32) (*Table, error) {
-	rs := restorer{newest: newest, in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim)}
+	rs := restorer{newest: newest, in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim), sets: make(map[*claim][]string)}
 	if err := rs.run(); err != nil {
 		return nil, err
 	}
@@ -58,6 +58,7 @@ type restorer struct {
 	last    string // the last name or id of this part
 	count   command.SnapshotTrailer
 	members map[*session][]*claim
+	sets    map[*claim][]string // leads of sets, with the names of the locks that are still to come
 }
 
 func (r *restorer) run() error {
@@ -74,6 +75,12 @@ func (r *restorer) run() error {
 	}
 	if _, err := r.in.ReadByte(); err != io.EOF {
 		return bad("something follows its end")
+	}
+	if len(r.sets) > 0 {
+		return bad("a set is not on all its locks")
+	}
+	if v := r.table.needs(); v > r.table.level {
+		return bad("it has format version %d, but its content is of version %d", r.table.level, v)
 	}
 	r.linkMembers()
 	return nil
@@ -166,6 +173,8 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	case h.GetVersion() < 1 || h.GetVersion() > r.newest:
 		return bad("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
 			command.ErrNotUnderstood, h.GetVersion(), r.newest)
+	case len(h.GetCalendar()) > 0:
+		return bad("it has a calendar, which this server does not know")
 	case h.GetNow() < 0:
 		return bad("its clock is negative")
 	case h.GetLastToken() >= maxToken || h.GetLastSeq() >= maxToken:
@@ -204,6 +213,9 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 }
 
 func (r *restorer) takeLock(x *command.LockRecord) error {
+	if x.GetAsk() != nil {
+		return bad("it has an ask, which this server does not know")
+	}
 	l := r.table.newLock(x.GetName())
 	l.slots = x.GetSlots()
 	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
@@ -232,6 +244,9 @@ func (r *restorer) takeLock(x *command.LockRecord) error {
 
 func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 	key, ok := ParseKey(x.GetKey())
+	if ok && len(x.GetSet()) > 0 && x.GetSet()[0] != l.name {
+		return r.takeMember(l, key, x, waiting)
+	}
 	switch {
 	case !ok:
 		return bad("a key is malformed")
@@ -241,6 +256,8 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		return bad("a holder or waiter has what only the other can have")
 	case x.GetMode() != Exclusive && x.GetMode() != Shared:
 		return bad("a claim has an unknown mode")
+	case len(x.GetSet()) > maxMaxSet:
+		return bad("a set of %d locks", len(x.GetSet()))
 	}
 	c := &claim{
 		key: key, lock: l, token: x.GetToken(), seq: x.GetSeq(), since: Time(x.GetSince()), ttl: time.Duration(x.GetTtl()),
@@ -258,7 +275,58 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		}
 		r.members[c.session] = append(r.members[c.session], c)
 	}
+	if len(x.GetSet()) > 0 {
+		c.ensureExtra().set = &set{members: []*claim{c}}
+		r.expect(c, x.GetSet()[1:])
+		r.table.sets++
+		r.table.text += c.set().textBytes()
+	}
 	r.place(c, x, waiting)
+	return nil
+}
+
+// expect notes the names of the locks that are still to come for the set that c leads.
+func (r *restorer) expect(c *claim, names []string) {
+	if len(names) > 0 {
+		r.sets[c] = names
+		return
+	}
+	delete(r.sets, c)
+}
+
+// takeMember reads a claim of a set whose first claim was read before.
+func (r *restorer) takeMember(l *lock, key Key, x *command.Claim, waiting bool) error {
+	lead := r.table.keys.get(key)
+	names := r.sets[lead]
+	switch {
+	case lead == nil || len(names) == 0 || names[0] != l.name || len(x.GetSet()) != 1 || x.GetSet()[0] != lead.lock.name:
+		return bad("a claim belongs to no set")
+	case x.GetMode() != Exclusive && x.GetMode() != Shared:
+		return bad("a claim has an unknown mode")
+	case waiting != lead.waiting():
+		return bad("a set waits and holds")
+	}
+	c := &claim{
+		key: key, lock: l, session: lead.session, token: lead.token, seq: lead.seq, since: lead.since, mode: uint8(x.GetMode()),
+		extra: &extra{set: lead.set()},
+	}
+	text := lead.set().textBytes()
+	c.set().members = append(c.set().members, c)
+	r.table.text += lead.set().textBytes() - text
+	if !proto.Equal(c.record(), x) {
+		return bad("the claims of a set differ")
+	}
+	if c.session != nil {
+		r.members[c.session] = append(r.members[c.session], c)
+	}
+	if waiting {
+		l.waiters.push(c)
+		r.table.waits(c)
+	} else {
+		l.holders.push(c)
+		r.table.counts.Holders++
+	}
+	r.expect(lead, names[1:])
 	return nil
 }
 
@@ -288,14 +356,14 @@ func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 		c.extra.until = Never
 	}
 	c.lock.waiters.push(c)
-	r.table.counts.Waiters++
+	r.table.waits(c)
 	r.table.timers.arm(c)
 }
 
 // linkMembers gives every session its claims in the order in which they came.
 func (r *restorer) linkMembers() {
 	for s, cs := range r.members {
-		slices.SortFunc(cs, func(a, b *claim) int { return cmp.Compare(a.seq, b.seq) })
+		slices.SortStableFunc(cs, func(a, b *claim) int { return cmp.Compare(a.seq, b.seq) })
 		for _, c := range cs {
 			s.link(c)
 		}

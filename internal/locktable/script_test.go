@@ -209,6 +209,7 @@ func (p *options) command(verb string, word func(int) string) *command.Command {
 		if word(2) == "shared" {
 			a.Mode = Shared
 		}
+		a.Set = p.members(p.take("set"))
 		return command.FromAcquire(a)
 	case "release":
 		return command.FromRelease(&command.Release{
@@ -240,6 +241,29 @@ func (p *options) command(verb string, word func(int) string) *command.Command {
 	return nil
 }
 
+// members reads the locks of a set: names parted by commas, each with ":shared" or ":" and a number of slots behind it, if any.
+func (p *options) members(text string) []*command.SetMember {
+	if text == "" {
+		return nil
+	}
+	var out []*command.SetMember
+	for _, part := range strings.Split(text, ",") {
+		name, kind, _ := strings.Cut(part, ":")
+		m := &command.SetMember{Name: name}
+		switch kind {
+		case "":
+		case "shared":
+			m.Mode = Shared
+		default:
+			n, err := strconv.ParseUint(kind, 10, 32)
+			p.err = errors.Join(p.err, err)
+			m.Slots = uint32(n)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
 // settings are the defaults with what the script changes.
 func (p *options) settings() *command.Settings {
 	s := proto.CloneOf(testSettings())
@@ -255,6 +279,7 @@ func (p *options) settings() *command.Settings {
 		"max-spent": &s.MaxSpent, "max-locks": &s.MaxLocks, "max-waiters": &s.MaxWaitersPerLock, "max-sessions": &s.MaxSessions,
 		"max-keys": &s.MaxKeysPerSession, "max-replies": &s.MaxRepliesPerSession, "max-name": &s.MaxName, "max-owner": &s.MaxOwner,
 		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
+		"max-set": &s.MaxSet,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = uint32(p.number(name))
@@ -306,4 +331,11 @@ func snapshotBytes(t *Table, chunk int) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// newTable returns an empty table of the newest level.
+func newTable(s *command.Settings) *Table {
+	t := New(s)
+	t.level = command.Version
+	return t
 }

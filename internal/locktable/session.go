@@ -18,8 +18,10 @@ type session struct {
 	owner, metadata string
 	replies         replies
 
-	head, tail *claim // all claims, in the order of seq
+	head, tail *claim // all claims, in the order of seq; the members of a set one after the other
 	n          int
+	keys       int // how many they are when a set counts as one
+	places     int // how many of the n wait
 	timer      int32
 }
 
@@ -39,6 +41,9 @@ func (s *session) link(c *claim) {
 	}
 	s.tail = c
 	s.n++
+	if c.lead() == c {
+		s.keys++
+	}
 }
 
 func (s *session) unlink(c *claim) {
@@ -55,13 +60,18 @@ func (s *session) unlink(c *claim) {
 	}
 	x.sessionPrev, x.sessionNext = nil, nil
 	s.n--
+	if c.lead() == c {
+		s.keys--
+	}
 }
 
-// all returns the claims of s, oldest first.
+// all returns the claims of s, oldest first; of a set, its lead.
 func (s *session) all() []*claim {
-	cs := make([]*claim, 0, s.n)
+	cs := make([]*claim, 0, s.keys)
 	for c := s.head; c != nil; c = c.extra.sessionNext {
-		cs = append(cs, c)
+		if c.lead() == c {
+			cs = append(cs, c)
+		}
 	}
 	return cs
 }
@@ -222,14 +232,13 @@ func (t *Table) endSession(e *command.EndSession) Outcome {
 
 // giveUp ends the hold, or the place, c at its owner's wish and returns the number of holds that ended.
 func (t *Table) giveUp(c *claim) (released int) {
-	l := c.lock
 	if c.waiting() {
 		t.drop(c, EventCancelled, spendKey)
 	} else {
 		t.end(c, EventReleased)
 		released = 1
 	}
-	t.serve(l)
+	t.serve(c)
 	return released
 }
 
@@ -243,8 +252,8 @@ func (t *Table) finish(s *session, kind EventKind) (released int) {
 	if kind == EventExpired {
 		t.emit(Event{Kind: EventSessionExpired, Key: s.key, Owner: s.owner, Metadata: s.metadata})
 	}
-	claims := s.all()
-	for _, c := range claims {
+	for _, c := range s.all() {
+		t.list(c)
 		if c.waiting() {
 			t.drop(c, EventCancelled, spendKey)
 		} else {
@@ -253,11 +262,6 @@ func (t *Table) finish(s *session, kind EventKind) (released int) {
 		}
 	}
 	t.spend(s.key)
-	for _, c := range claims {
-		// A lock that an earlier turn forgot has no waiters left to serve.
-		if l := c.lock; t.lockNamed(l.name) == l {
-			t.serve(l)
-		}
-	}
+	t.settle()
 	return released
 }

@@ -14,6 +14,14 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
+// needs is the version of what is in the table: at most its level.
+func (t *Table) needs() uint32 {
+	if t.sets > 0 || command.Current.Of(command.FromConfigure(&command.Configure{Settings: t.settings})) > 1 {
+		return 2
+	}
+	return 1
+}
+
 // Snapshot writes a table, in the form of the table's level, as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
 // calls, like those to the table, must be serialised.
@@ -240,14 +248,19 @@ func (l *lock) record() *command.LockRecord {
 const waitForever = -1
 
 func (c *claim) record() *command.Claim {
-	x := c.details()
-	r := &command.Claim{
-		Key: c.key.Reveal(), Seq: c.seq, Mode: c.modeOf(), Token: c.token, Since: int64(c.since), Ttl: int64(c.ttl),
-		LockDelay: int64(x.lockDelay), Attachment: c.attachment, Owner: x.owner, Metadata: x.metadata,
-	}
+	r := &command.Claim{Key: c.key.Reveal(), Seq: c.seq, Mode: c.modeOf(), Token: c.token, Since: int64(c.since)}
 	if c.session != nil {
 		r.Session = c.session.id
 	}
+	if c.lead() != c {
+		r.Set = []string{c.lead().lock.name}
+		return r
+	}
+	if set := c.set(); set != nil {
+		r.Set = set.names()
+	}
+	x := c.details()
+	r.Ttl, r.LockDelay, r.Attachment, r.Owner, r.Metadata = int64(c.ttl), int64(x.lockDelay), c.attachment, x.owner, x.metadata
 	if !c.waiting() {
 		r.Waited = int64(x.waited)
 	}

@@ -26,6 +26,7 @@ type Table struct {
 	timers timers
 	counts Stats
 	text   uint64 // bytes of names, owners and metadata
+	sets   int    // sets that hold or wait
 
 	// The snapshots that are being written: they must see things as they were.
 	snapshots []*Snapshot
@@ -33,6 +34,7 @@ type Table struct {
 	// Of the entry that is being applied.
 	outcomes []Outcome
 	events   []Event
+	toLookAt []*lock // see settle
 }
 
 // New returns an empty table with the given settings, which must pass CheckSettings.
@@ -129,12 +131,12 @@ func (t *Table) fire(x timed) {
 	case *block:
 		t.touch(x.lock)
 		x.lock.block = nil
-		t.serve(x.lock)
+		t.listLock(x.lock)
+		t.settle()
 	}
 }
 
 func (t *Table) fireClaim(c *claim) {
-	l := c.lock
 	switch {
 	case !c.waiting():
 		t.end(c, EventExpired)
@@ -143,7 +145,7 @@ func (t *Table) fireClaim(c *claim) {
 	default:
 		t.drop(c, EventCancelled, keepKey)
 	}
-	t.serve(l)
+	t.serve(c)
 }
 
 func (t *Table) nextSeq() uint64 {

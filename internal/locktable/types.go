@@ -144,7 +144,7 @@ const (
 // Outcome is the answer to one command. Fields that the Code does not mention are zero.
 type Outcome struct {
 	Code Code
-	// Granted, Waiting, and Renewed by key: how the key stands.
+	// Granted, Waiting, and Renewed by key: how the key stands. Zero for a set, each of whose locks has its own.
 	Mode  Mode
 	Slots uint32
 	// Granted, and Renewed by key: the fencing token.
@@ -155,7 +155,7 @@ type Outcome struct {
 	// Granted: how long the key stood in the queue.
 	Waited time.Duration
 	// Waiting: 1 is the head of the queue. Of a place further back than that, a repeated acquire is told
-	// CountedPositions.
+	// CountedPositions. Of a set it is the worst one.
 	Position int
 	// Released, Ended: the number of keys whose holds ended (a place given up counts 0).
 	Released int
@@ -163,7 +163,7 @@ type Outcome struct {
 	Holder *Holder
 	// Invalid: one sentence that says which rule was broken.
 	Detail string
-	// Deadlock: who waits for whom, from the one who asked back to it.
+	// Deadlock: who waits for whom, from the one who asked back to it. Nil if a request number is only repeated.
 	Cycle *Chain
 	// Renewed by key: what the holder is asked, if anything.
 	Ask *AskInfo
@@ -250,7 +250,8 @@ type Holder struct {
 	Since    Time
 	// When the hold ends unless renewed; for a lock that is free but blocked by a delay, when the delay ends.
 	Deadline Time
-	// How many hold it (0: blocked by a delay) and how many wait for it.
+	// How many hold it (0: blocked by a delay, or, without a Deadline, kept free for a set that is before in the queue, or free by
+	// now) and how many wait for it.
 	Holders int
 	Waiters int
 }

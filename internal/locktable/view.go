@@ -13,6 +13,7 @@ type HolderInfo struct {
 	Token           uint64
 	Since, Deadline Time
 	TTL             time.Duration
+	Set             int // how many locks the hold is on, if it is that of a set
 }
 
 // WaiterInfo tells about one place in a queue. There is no key in it.
@@ -22,6 +23,7 @@ type WaiterInfo struct {
 	Position        int
 	Since           Time
 	WaitUntil       Time // Never: as long as the client is there
+	Set             int  // on how many locks it waits, if it is the place of a set
 }
 
 // LockInfo tells about one lock.
@@ -34,9 +36,11 @@ type LockInfo struct {
 	NumHolders, NumWaiters int
 }
 
-// KeyInfo tells the owner of a session about one of its keys.
+// KeyInfo tells the owner of a session about one of its keys. Of a set, Lock, Mode and Slots are those of the first lock, and
+// Position is the worst one.
 type KeyInfo struct {
 	Lock            string
+	Names           []string // of a set: its locks, in order
 	Held            bool
 	Token           uint64
 	Mode            Mode
@@ -120,6 +124,7 @@ func (c *claim) holderInfo() HolderInfo {
 	x := c.details()
 	h := HolderInfo{
 		Owner: x.owner, Metadata: x.metadata, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token, Since: c.since,
+		Set: c.setSize(),
 	}
 	h.TTL, h.Deadline = c.lease()
 	return h
@@ -129,6 +134,7 @@ func (c *claim) waiterInfo(position int) WaiterInfo {
 	x := c.details()
 	return WaiterInfo{
 		Owner: x.owner, Metadata: x.metadata, Mode: c.modeOf(), Position: position, Since: c.since, WaitUntil: x.until,
+		Set: c.setSize(),
 	}
 }
 
@@ -143,6 +149,9 @@ func (t *Table) Key(k Key) (KeyInfo, bool) {
 
 func (c *claim) keyInfo() KeyInfo {
 	i := KeyInfo{Lock: c.lock.name, Held: !c.waiting(), Token: c.token, Mode: c.modeOf(), Slots: c.lock.slots, Since: c.since}
+	if set := c.set(); set != nil {
+		i.Names = set.names()
+	}
 	i.Attachment = c.attachment
 	i.TTL, i.Deadline = c.lease()
 	if c.waiting() {
@@ -156,9 +165,11 @@ func (c *claim) keyInfo() KeyInfo {
 func (t *Table) Session(id Key, limit int) (SessionInfo, bool) {
 	if s := t.sharedSession(string(id[:])); s != nil {
 		i := SessionInfo{TTL: s.ttl, Deadline: s.deadline, Opened: s.opened, Owner: s.owner, Metadata: s.metadata}
-		i.NumKeys = s.n
+		i.NumKeys = s.keys
 		for c := s.head; c != nil && len(i.Keys) < limit; c = c.extra.sessionNext {
-			i.Keys = append(i.Keys, c.keyInfo())
+			if c.lead() == c {
+				i.Keys = append(i.Keys, c.keyInfo())
+			}
 		}
 		return i, true
 	}
