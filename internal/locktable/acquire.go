@@ -193,7 +193,7 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	if code, full := t.full(l, a, waits); full {
 		return Outcome{Code: code}
 	}
-	if mayClose(s, l) {
+	if t.level >= 2 && mayClose(s, l) {
 		if cycle := t.deadlock(s, &claim{lock: l, session: s, mode: uint8(a.GetMode())}, a.GetOwner()); cycle != nil {
 			return Outcome{Code: Deadlock, Cycle: cycle}
 		}
@@ -215,7 +215,7 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 // already. They are granted together; and if the first is given up, the other does not fall back behind those who have
 // counted on the session to be before them.
 func (t *Table) joinQueue(c *claim) {
-	if twin := c.lastTwin(); twin != nil {
+	if twin := c.lastTwin(); twin != nil && t.level >= 2 {
 		c.lock.waiters.insert(c, twin)
 	} else {
 		c.lock.waiters.push(c)

@@ -27,7 +27,7 @@ func acquireCommand(name, key string, wait time.Duration) *command.Command {
 // hold fills a table with n held locks, in entries of 512 commands.
 func hold(tb testing.TB, n int) *Table {
 	tb.Helper()
-	t := New(benchSettings())
+	t := newTable(benchSettings())
 	var batch []*command.Command
 	flush := func() {
 		outs, _ := t.Apply(t.Now(), batch)
@@ -58,7 +58,7 @@ func BenchmarkApply(b *testing.B) {
 
 func benchPair(b *testing.B) {
 	const n = 4096
-	t := New(benchSettings())
+	t := newTable(benchSettings())
 	var acquires, releases [n][]*command.Command
 	for i := range n {
 		name := fmt.Sprintf("lock-%08d", i)
@@ -96,7 +96,7 @@ func benchRenew(b *testing.B) {
 // benchHandOff releases a lock to the first of 100 waiters and queues the old holder again under a new key.
 func benchHandOff(b *testing.B) {
 	const n = 1 << 17
-	t := New(benchSettings())
+	t := newTable(benchSettings())
 	entries := make([][]*command.Command, n)
 	for i := range n {
 		a := acquireCommand("db", benchKey((i+101)%n), time.Minute)

@@ -12,7 +12,7 @@ import (
 // deadlockWorld is a table with open sessions of owners "o0", "o1", …
 func deadlockWorld(tb testing.TB, s *command.Settings, sessions int) *Table {
 	tb.Helper()
-	t := New(s)
+	t := newTable(s)
 	for i := range sessions {
 		t.Apply(0, []*command.Command{command.FromOpenSession(&command.OpenSession{
 			Id: sessionID(i), Ttl: int64(time.Hour), Owner: fmt.Sprintf("o%d", i),
@@ -151,7 +151,7 @@ func TestRandomDeadlocks(t *testing.T) {
 	seed, lengths, waits := testSeed(t), map[int]int{}, 0
 	for run := range runs {
 		s := testSettings()
-		w := &world{t: New(s), m: newModel(s), j: newJudge(s)}
+		w := &world{t: newTable(s), m: newModel(s), j: newJudge(s)}
 		d := &dense{rng: rand.New(rand.NewSource(seed + int64(run))), w: w}
 		for i := range 7 {
 			open := command.FromOpenSession(&command.OpenSession{Id: sessionID(i), Ttl: int64(time.Hour), Owner: fmt.Sprintf("o%d", i)})

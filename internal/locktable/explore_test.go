@@ -116,7 +116,7 @@ func pathNames(all []move, path []byte) string {
 // compared when they were the last.
 func walk(all []move, path []byte) (string, error) {
 	s := testSettings()
-	w := &world{t: New(s), m: newModel(s)}
+	w := &world{t: newTable(s), m: newModel(s)}
 	open := []*command.Command{
 		command.FromOpenSession(&command.OpenSession{Id: pad("s1"), Ttl: int64(3 * time.Second)}),
 		command.FromOpenSession(&command.OpenSession{Id: pad("s2"), Ttl: int64(4 * time.Second)}),

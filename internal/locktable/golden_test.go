@@ -86,14 +86,14 @@ type logEntry struct {
 // newTableScript returns a script on a fresh table that checks invariants after each entry and keeps the log for replays.
 func newTableScript() *script {
 	var log []logEntry
-	s := &script{subject: New(testSettings())}
+	s := &script{subject: newTable(testSettings())}
 	s.onEntry = func(now Time, cmds []*command.Command) error {
 		log = append(log, logEntry{now, cmds})
 		return s.subject.(*Table).CheckInvariants()
 	}
 	s.restore = func(x subject) (subject, error) { return snapshotRestore(x.(*Table)) }
 	s.replay = func() error {
-		twin := New(testSettings())
+		twin := newTable(testSettings())
 		for _, e := range log {
 			twin.Apply(e.now, e.cmds)
 		}

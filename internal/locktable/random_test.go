@@ -30,7 +30,7 @@ type world struct {
 	g     *generator
 	log   []logEntry
 	steps int
-	snap  *runningSnapshot
+	snaps []*runningSnapshot
 	full  bool // keep the log and hash after every entry
 	hash  [][32]byte
 }
@@ -45,7 +45,7 @@ type runningSnapshot struct {
 func newWorld(c chooser, full bool) *world {
 	s := smallSettings()
 	m := newModel(s)
-	return &world{t: New(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
+	return &world{t: newTable(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
 }
 
 // step applies one random entry to all and compares.
@@ -99,8 +99,11 @@ func (w *world) sometimes() error {
 			return err
 		}
 	}
-	if w.snap != nil {
-		return w.snapshotChunk()
+	if len(w.snaps) > 0 {
+		if w.steps%64 == 22 {
+			w.beginSnapshot() // a second one, some records behind the first
+		}
+		return w.snapshotChunks()
 	}
 	switch w.steps % 64 {
 	case 0:
@@ -110,32 +113,45 @@ func (w *world) sometimes() error {
 		}
 		w.t = n
 	case 20:
-		hash := w.t.Hash()
-		w.snap = &runningSnapshot{s: w.t.Snapshot(), hash: hash}
+		w.beginSnapshot()
 	}
 	return nil
 }
 
-// snapshotChunk takes the next record of the running snapshot. It must show the state at its beginning.
-func (w *world) snapshotChunk() error {
-	b, err := w.snap.s.Next(1)
-	w.snap.data = append(w.snap.data, b...)
+func (w *world) beginSnapshot() {
+	hash := w.t.Hash()
+	w.snaps = append(w.snaps, &runningSnapshot{s: w.t.Snapshot(), hash: hash})
+}
+
+// snapshotChunks takes the next record of each running snapshot.
+func (w *world) snapshotChunks() (err error) {
+	w.snaps = slices.DeleteFunc(w.snaps, func(r *runningSnapshot) bool {
+		done, e := r.chunk()
+		err = errors.Join(err, e)
+		return done
+	})
+	return err
+}
+
+// chunk takes the next record, and says whether that was all. The whole must show the state at the beginning.
+func (r *runningSnapshot) chunk() (done bool, err error) {
+	b, err := r.s.Next(1)
+	r.data = append(r.data, b...)
 	if err == nil {
-		return nil
+		return false, nil
 	}
 	if !errors.Is(err, io.EOF) {
-		return err
+		return true, err
 	}
-	w.snap.s.Close()
-	n, err := Restore(bytes.NewReader(w.snap.data))
+	r.s.Close()
+	n, err := Restore(bytes.NewReader(r.data))
 	if err != nil {
-		return fmt.Errorf("restore of a snapshot taken during commands: %w", err)
+		return true, fmt.Errorf("restore of a snapshot taken during commands: %w", err)
 	}
-	if n.Hash() != w.snap.hash {
-		return errors.New("a snapshot taken during commands does not show the state at its beginning")
+	if n.Hash() != r.hash {
+		return true, errors.New("a snapshot taken during commands does not show the state at its beginning")
 	}
-	w.snap = nil
-	return n.CheckInvariants()
+	return true, n.CheckInvariants()
 }
 
 func (w *world) sameViews() error {
@@ -247,7 +263,7 @@ func showEvents(events []Event) string {
 
 // replay feeds the whole log to a fresh table and compares the hash after each entry.
 func (w *world) replay() error {
-	twin := New(smallSettings())
+	twin := newTable(smallSettings())
 	for i, e := range w.log {
 		twin.Apply(e.now, e.cmds)
 		if twin.Hash() != w.hash[i] {
@@ -339,7 +355,7 @@ func rapidRun(t *rapid.T) {
 			}
 		},
 		"restore": func(t *rapid.T) {
-			if w.snap != nil {
+			if len(w.snaps) > 0 {
 				t.Skip("a snapshot is being taken")
 			}
 			n, err := snapshotRestore(w.t)
@@ -366,7 +382,7 @@ func TestSameHashes(t *testing.T) {
 	for _, procs := range []int{1, 4} {
 		old := runtime.GOMAXPROCS(procs)
 		var said []string
-		twin := New(smallSettings())
+		twin := newTable(smallSettings())
 		for i, e := range w.log {
 			outs, events := twin.Apply(e.now, e.cmds)
 			for _, o := range outs {

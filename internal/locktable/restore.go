@@ -19,19 +19,20 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// ErrBadSnapshot marks a snapshot that is damaged, cut short, or of a newer version than this server knows.
+// ErrBadSnapshot marks a snapshot that is damaged, cut short, or of a newer version than this server knows; then the error
+// wraps command.ErrNotUnderstood as well.
 var ErrBadSnapshot = errors.New("bad snapshot")
-
-// Tokens stay below 2^53, so that every JSON reader keeps them whole.
-const maxToken = 1 << 53
 
 // One lock with all its claims is one record.
 const maxRecordBytes = 1 << 30
 
 // Restore reads what a Snapshot wrote and returns a table that goes on exactly as the original would. The error wraps
 // ErrBadSnapshot, or what r said.
-func Restore(r io.Reader) (*Table, error) {
-	rs := restorer{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim), sets: make(map[*claim][]string)}
+func Restore(r io.Reader) (*Table, error) { return RestoreUpTo(r, command.Version) }
+
+// RestoreUpTo is Restore for a server that knows versions up to newest.
+func RestoreUpTo(r io.Reader, newest uint32) (*Table, error) {
+	rs := restorer{newest: newest, in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim), sets: make(map[*claim][]string)}
 	if err := rs.run(); err != nil {
 		return nil, err
 	}
@@ -47,6 +48,7 @@ func bad(format string, args ...any) error {
 
 // restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, trailer.
 type restorer struct {
+	newest  uint32
 	in      *bufio.Reader
 	sum     hash.Hash
 	buf     bytes.Buffer
@@ -56,7 +58,6 @@ type restorer struct {
 	last    string // the last name or id of this part
 	count   command.SnapshotTrailer
 	members map[*session][]*claim
-	version uint32
 	sets    map[*claim][]string // leads of sets, with the names of the locks that are still to come
 }
 
@@ -78,8 +79,8 @@ func (r *restorer) run() error {
 	if len(r.sets) > 0 {
 		return bad("a set is not on all its locks")
 	}
-	if v := r.table.version(); v != r.version {
-		return bad("it has format version %d, but its content is of version %d", r.version, v)
+	if v := r.table.needs(); v > r.table.level {
+		return bad("it has format version %d, but its content is of version %d", r.table.level, v)
 	}
 	r.linkMembers()
 	return nil
@@ -113,7 +114,7 @@ func (r *restorer) checkForm(rec *command.Record) (err error) {
 		return bad("a record is not in the form in which records are written")
 	}
 	if hasUnknown(rec.ProtoReflect()) {
-		return bad("it has a field that this server does not know; run a newer server")
+		return bad("%w: it has a field that this server does not know; run a newer server on this data", command.ErrNotUnderstood)
 	}
 	return nil
 }
@@ -153,7 +154,7 @@ func (r *restorer) take(rec *command.Record) error {
 	case *command.Record_Trailer:
 		return r.inPart(partTrailer, "", func() error { return r.takeTrailer(kind.Trailer) })
 	}
-	return bad("it has a record that this server does not know")
+	return bad("%w: it has a record that this server does not know", command.ErrNotUnderstood)
 }
 
 // inPart calls f after checking that the parts come in order, and the records of a part too.
@@ -169,8 +170,9 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	switch {
 	case r.part != partHeader:
 		return bad("it has two headers")
-	case h.GetVersion() < 1 || h.GetVersion() > SnapshotVersion:
-		return bad("it has format version %d, this server knows up to %d; run a newer server", h.GetVersion(), SnapshotVersion)
+	case h.GetVersion() < 1 || h.GetVersion() > r.newest:
+		return bad("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
+			command.ErrNotUnderstood, h.GetVersion(), r.newest)
 	case len(h.GetCalendar()) > 0:
 		return bad("it has a calendar, which this server does not know")
 	case h.GetNow() < 0:
@@ -181,8 +183,8 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	if err := CheckSettings(h.GetSettings()); err != nil {
 		return bad("%w", err)
 	}
-	r.version = h.GetVersion()
 	r.table = New(h.GetSettings())
+	r.table.level = h.GetVersion()
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
 	r.part = partSessions
 	return nil

@@ -332,3 +332,10 @@ func snapshotBytes(t *Table, chunk int) ([]byte, error) {
 		}
 	}
 }
+
+// newTable returns an empty table of the newest level.
+func newTable(s *command.Settings) *Table {
+	t := New(s)
+	t.level = command.Version
+	return t
+}

@@ -11,7 +11,7 @@ import (
 
 // TestListing lists locks by prefix, in name order, page by page.
 func TestListing(t *testing.T) {
-	table := New(testSettings())
+	table := newTable(testSettings())
 	for i, name := range []string{"b", "a/2", "a", "ä", "a/10", "A", "c", "a/1"} {
 		table.Apply(0, []*command.Command{acquireCommand(name, benchKey(i), 0)})
 	}
@@ -42,7 +42,7 @@ func TestListing(t *testing.T) {
 
 // TestLockLimit lists at most so many holders and waiters, and counts them all.
 func TestLockLimit(t *testing.T) {
-	table := New(testSettings())
+	table := newTable(testSettings())
 	for i := range 9 {
 		a := &command.Acquire{Name: "pool", Key: benchKey(i), Slots: 4, Ttl: 1e9, Wait: 1e9}
 		table.Apply(0, []*command.Command{command.FromAcquire(a)})
@@ -58,7 +58,7 @@ func TestLockLimit(t *testing.T) {
 
 // TestKeysAreNotShown formats all that the table says and finds no key in it.
 func TestKeysAreNotShown(t *testing.T) {
-	table := New(testSettings())
+	table := newTable(testSettings())
 	secret := benchKey(424242)
 	cmds := []*command.Command{
 		command.FromOpenSession(&command.OpenSession{Id: pad("s1"), Ttl: 1e9}),
