@@ -23,7 +23,7 @@ func (t *Table) acquire(a *command.Acquire) Outcome {
 		return t.acquireKey(key, a)
 	})
 	if o.Code == Held && o.Holder == nil {
-		o.Holder = t.describe(a.GetName())
+		o.Holder, o.Expected = t.describe(a.GetName()), t.expected(a.GetName())
 	}
 	return o
 }
@@ -50,7 +50,7 @@ func (t *Table) acquireKey(key Key, a *command.Acquire) Outcome {
 	}
 	switch {
 	case t.spent.has(key):
-		return Outcome{Code: KeySpent}
+		return t.unlessBroken(a.GetKey(), KeySpent)
 	case t.sharedSession(a.GetKey()) != nil:
 		return Outcome{Code: KeyInUse}
 	case a.GetSession() == "":
@@ -80,14 +80,14 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 		l := c.lock
 		t.drop(c, EventTimedOut, keepKey)
 		t.serve(l)
-		return Outcome{Code: Held, Holder: t.describe(a.GetName())}
+		return Outcome{Code: Held, Holder: t.describe(a.GetName()), Expected: t.expected(a.GetName())}
 	}
 	if c.attachment != a.GetAttachment() {
 		t.emit(c.event(EventSuperseded))
 		c.attachment = a.GetAttachment()
 	}
 	t.await(c, a.GetWait())
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: c.lock.slots, Position: c.position()}
+	return t.placed(c, c.position())
 }
 
 // is tells whether a asks for what c is.
@@ -174,7 +174,7 @@ func (t *Table) reenter(key Key, held *claim, a *command.Acquire) Outcome {
 func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome {
 	switch {
 	case a.GetWait() == 0:
-		return Outcome{Code: Held, Holder: l.describe()}
+		return Outcome{Code: Held, Holder: l.describe(), Expected: t.expect(l, l.waiters.len()+1)}
 	case l.waiters.len() >= int(t.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
 	}
@@ -188,7 +188,14 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	t.counts.Waiters++
 	t.await(c, a.GetWait())
 	t.emit(c.event(EventQueued))
-	return Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
+	return t.placed(c, l.waiters.len())
+}
+
+// placed is the outcome for a key that waits.
+func (t *Table) placed(c *claim, position int) Outcome {
+	return Outcome{
+		Code: Waiting, Mode: c.modeOf(), Slots: c.lock.slots, Position: position, Expected: t.expect(c.lock, position),
+	}
 }
 
 // newClaim makes the claim of a fresh key. It is in no list of its lock yet.

@@ -21,6 +21,7 @@ type generator struct {
 	m       *model
 	log     []*command.Command // all commands so far, for re-delivery
 	request uint64
+	plain   bool // nothing of version 2
 }
 
 const (
@@ -97,6 +98,9 @@ func (g *generator) entry() []*command.Command {
 }
 
 func (g *generator) command() *command.Command {
+	if !g.plain && g.c.Intn(10) == 0 {
+		return g.care()
+	}
 	switch n := g.c.Intn(100); {
 	case n < 12 && len(g.log) > 0:
 		if back := min(len(g.log), 25); g.c.Intn(4) > 0 {

@@ -20,6 +20,7 @@ type checker struct {
 	claims map[*claim]bool // seen among holders and waiters
 	counts Stats
 	timers int
+	asks   int
 	text   uint64
 	errs   []error
 }
@@ -43,6 +44,8 @@ func (c *checker) run() {
 		return true
 	})
 	c.indexes()
+	c.care()
+	c.must(c.asks == len(c.t.asks), "%d locks with an ask, %d in the index", c.asks, len(c.t.asks))
 }
 
 func (c *checker) lock(l *lock) {
@@ -55,6 +58,7 @@ func (c *checker) lock(l *lock) {
 	}
 	c.holders(l)
 	c.waiters(l)
+	c.ask(l)
 	if w := l.waiters.head; w != nil {
 		c.must(!l.admits(w.modeOf()), "lock %q: the head of the queue could be granted", l.name)
 	}
@@ -133,6 +137,7 @@ func (c *checker) claim(l *lock, x *claim) {
 	c.must(x.session != nil || x.ttl >= MinTTL, "lock %q has a claim without a lifetime", l.name)
 	c.must(l.slots == 0 || x.modeOf() == Exclusive, "lock %q: a shared permit", l.name)
 	c.seq(x.seq)
+	c.first(x)
 	c.claims[x] = true
 	c.text += x.textBytes()
 	if s := x.session; s != nil {

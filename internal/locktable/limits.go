@@ -50,7 +50,8 @@ const (
 	maxStringLimit = 64 << 10
 )
 
-// DefaultSettings returns the limits of a new table. The caller owns the result.
+// DefaultSettings returns the limits of a new table. The caller owns the result. The fields of version 2 are left 0, which
+// stands for their defaults: a cluster whose members know version 1 only can be given these settings.
 func DefaultSettings() *command.Settings {
 	return &command.Settings{
 		MaxTtl:               int64(defaultMaxTTL),
@@ -74,7 +75,7 @@ func DefaultSettings() *command.Settings {
 	}
 }
 
-// CheckSettings returns what is wrong with s, or nil. Every field must be set: settings are replaced as a whole.
+// CheckSettings returns what is wrong with s, or nil. Every field of version 1 must be set: settings are replaced as a whole.
 func CheckSettings(s *command.Settings) error {
 	if s == nil {
 		return errors.New("settings are missing")
@@ -116,11 +117,11 @@ func CheckSettings(s *command.Settings) error {
 			return fmt.Errorf("setting %s must be between 1 and %d", n.name, n.most)
 		}
 	}
-	return nil
+	return checkSettings2(s)
 }
 
 // SameSettings tells whether a and b allow the same.
-func SameSettings(a, b *command.Settings) bool { return proto.Equal(a, b) }
+func SameSettings(a, b *command.Settings) bool { return proto.Equal(withDefaults(a), withDefaults(b)) }
 
 // CheckName returns what is wrong with a lock's name, or nil: 1 to Settings.MaxName bytes of UTF-8 without control
 // characters, and neither "." nor "..".

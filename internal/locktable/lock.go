@@ -51,6 +51,7 @@ type extra struct {
 	lockDelay       time.Duration
 	until           Time          // of a waiter: when its wait ends
 	waited          time.Duration // of a hold: how long it stood in the queue
+	first           *firstGrant   // of a counted hold, if that was with a key that has ended
 	// Among the claims of the session.
 	sessionPrev, sessionNext *claim
 }
@@ -260,7 +261,7 @@ const (
 	keepKey  afterwards = false
 )
 
-// end takes the hold c away, as released or expired. The caller serves the lock.
+// end takes the hold c away, as released, expired, broken or handed over. The caller serves the lock.
 func (t *Table) end(c *claim, kind EventKind) {
 	t.endHold(c, kind, spendKey)
 }
@@ -272,12 +273,24 @@ func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
 	if t.counts.Holders--; l.holders.n == 0 {
 		t.counts.Held--
 	}
-	if kind == EventExpired {
+	if kind == EventExpired || kind == EventBroken {
 		t.delay(l, c.details().lockDelay)
 	}
 	e := c.event(kind)
 	e.HeldFor = t.now.Sub(c.since)
+	if t.order != nil {
+		e.By, e.Reason = t.order.by, t.order.reason
+	}
 	t.emit(e)
+	if t.remembers() {
+		t.remember(c, kind, a)
+	}
+	if kind == EventBroken {
+		t.spent.broken.add(c.key, t.now, t.order)
+	}
+	if l.holders.n == 0 {
+		t.dropAsk(l)
+	}
 	t.forget(c, a)
 }
 
@@ -290,7 +303,7 @@ func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
 	e := c.event(kind)
 	e.Waited = t.now.Sub(c.since)
 	if kind == EventTimedOut {
-		e.Holder = l.describe()
+		e.Holder, e.Expected = l.describe(), t.expect(l, l.waiters.len()+1)
 	}
 	t.emit(e)
 	t.forget(c, a)

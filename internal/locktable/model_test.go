@@ -21,6 +21,7 @@ type model struct {
 	blocks   []*mBlock
 	spent    []mSpent // oldest first
 	events   []Event
+	mCare
 }
 
 // mClaim is a key with a place or a hold.
@@ -30,6 +31,7 @@ type mClaim struct {
 	mode             Mode
 	slots            uint32
 	owner, meta      string
+	sessionOwner     string
 	seq              uint64
 	held             bool
 	nth              int // order of the grant among all grants
@@ -67,11 +69,13 @@ type mBlock struct {
 }
 
 type mSpent struct {
-	key string
-	at  Time
+	key    string
+	at     Time
+	broken bool // and it is still known why
+	mOrder
 }
 
-func newModel(s *command.Settings) *model { return &model{settings: s} }
+func newModel(s *command.Settings) *model { return &model{settings: s, mCare: mCare{level: 1}} }
 
 func (m *model) Now() Time { return m.now }
 
@@ -79,6 +83,7 @@ func (m *model) Now() Time { return m.now }
 func (m *model) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	m.now = max(m.now, now)
 	m.events = nil
+	m.forgetPast()
 	for _, c := range cmds {
 		if p := c.GetPoll(); p != nil {
 			m.poll(p)
@@ -87,8 +92,10 @@ func (m *model) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	for m.fireOne() {
 	}
 	m.forgetSpent()
+	m.forgetPast()
 	var out []Outcome
 	for _, c := range cmds {
+		m.level = max(m.level, command.Needs(c))
 		o := m.run(c)
 		o.Now = m.now
 		out = append(out, o)
@@ -129,7 +136,7 @@ func (m *model) run(c *command.Command) Outcome {
 	case *command.Command_Configure:
 		return m.configure(op.Configure)
 	}
-	panic("unknown command")
+	return m.runCare(c)
 }
 
 // --- looking things up ---
@@ -249,6 +256,9 @@ func (m *model) earliest() (mDeadline, bool) {
 	for _, s := range m.sessions {
 		consider(s.deadline, s.seq, func() { m.endSession(s, EventExpired) })
 	}
+	for _, a := range m.asks {
+		consider(a.until, 0, func() { m.unask(a.lock) })
+	}
 	for _, b := range m.blocks {
 		consider(b.until, b.seq, func() { m.unblock(b) })
 	}
@@ -278,7 +288,7 @@ func (m *model) endWait(c *mClaim) {
 	}
 	e := m.event(kind, c)
 	if kind == EventTimedOut {
-		e.Holder = m.holder(c.lock)
+		e.Holder, e.Expected = m.holder(c.lock), m.joining(c.lock)
 	}
 	m.look(c.lock)
 }

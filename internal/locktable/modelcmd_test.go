@@ -75,7 +75,12 @@ func (m *model) numbered(session string, request uint64, op, key string, f func(
 	} else if r.code == Renewed {
 		return Outcome{Code: Renewed, TTL: s.ttl, Deadline: s.deadline}
 	} else {
-		return Outcome{Code: r.code, Released: r.released}
+		o := m.unlessBroken(key, r.code)
+		if r.code != KeySpent && r.code != Broken {
+			o = Outcome{Code: r.code}
+		}
+		o.Released = r.released
+		return o
 	}
 }
 
@@ -126,13 +131,16 @@ func (m *model) acquire(a *command.Acquire) Outcome {
 		return o
 	}
 	if r.code == Held {
-		return Outcome{Code: Held, Holder: m.holder(a.GetName())}
+		return Outcome{Code: Held, Holder: m.holder(a.GetName()), Expected: m.joining(a.GetName())}
+	}
+	if r.code == KeySpent || r.code == Broken {
+		return m.unlessBroken(a.GetKey(), r.code)
 	}
 	if r.code != Granted && r.code != Waiting {
 		return Outcome{Code: r.code}
 	}
 	if m.claim(a.GetKey()) == nil && m.isSpent(a.GetKey()) {
-		return Outcome{Code: KeySpent}
+		return m.unlessBroken(a.GetKey(), KeySpent)
 	}
 	// The key answers for itself, or it was taken back without being spent. A wrong duplicate changes nothing.
 	o = m.acquireKey(a)
@@ -147,7 +155,7 @@ func (m *model) acquireKey(a *command.Acquire) Outcome {
 		return m.again(c, a)
 	}
 	if m.isSpent(a.GetKey()) {
-		return Outcome{Code: KeySpent}
+		return m.unlessBroken(a.GetKey(), KeySpent)
 	}
 	if m.session(a.GetKey()) != nil {
 		return Outcome{Code: KeyInUse}
@@ -176,9 +184,10 @@ func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
 	}
 	if a.GetWait() == 0 {
 		m.drop(c)
-		m.event(EventTimedOut, c).Holder = m.holder(c.lock)
+		e := m.event(EventTimedOut, c)
+		e.Holder, e.Expected = m.holder(c.lock), m.joining(c.lock)
 		m.look(c.lock)
-		return Outcome{Code: Held, Holder: m.holder(c.lock)}
+		return Outcome{Code: Held, Holder: m.holder(c.lock), Expected: m.joining(c.lock)}
 	}
 	if c.attachment != a.GetAttachment() {
 		m.event(EventSuperseded, c)
@@ -203,7 +212,9 @@ func (m *model) granted(c *mClaim) Outcome {
 }
 
 func (m *model) waiting(c *mClaim) Outcome {
-	return Outcome{Code: Waiting, Mode: c.mode, Slots: c.slots, Position: m.position(c)}
+	return Outcome{
+		Code: Waiting, Mode: c.mode, Slots: c.slots, Position: m.position(c), Expected: m.expect(c.lock, m.position(c)),
+	}
 }
 
 // textWith counts the bytes of all texts, as if the lock existed.
@@ -221,6 +232,9 @@ func (m *model) textWith(lock string) uint64 {
 	}
 	for _, s := range m.sessions {
 		n += len(s.owner) + len(s.meta)
+	}
+	for _, a := range m.asks {
+		n += len(a.owner) + len(a.reason)
 	}
 	return uint64(n)
 }
@@ -241,7 +255,7 @@ func (m *model) enter(a *command.Acquire) Outcome {
 	case len(others) == 0 && m.block(lock) == nil && m.Stats().Locks >= int(m.settings.GetMaxLocks()):
 		return Outcome{Code: TooManyLocks}
 	case !free && a.GetWait() == 0:
-		return Outcome{Code: Held, Holder: m.holder(lock)}
+		return Outcome{Code: Held, Holder: m.holder(lock), Expected: m.joining(lock)}
 	case !free && len(waiters) >= int(m.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
 	case free && len(holders) >= int(m.settings.GetMaxHoldersPerLock()):
@@ -256,6 +270,9 @@ func (m *model) enter(a *command.Acquire) Outcome {
 		meta: a.GetMetadata(), seq: m.nextSeq(), queued: m.now, ttl: time.Duration(a.GetTtl()),
 		delay: time.Duration(a.GetLockDelay()),
 	}
+	if s := m.session(session); s != nil {
+		c.sessionOwner = s.owner
+	}
 	m.claims = append(m.claims, c)
 	m.attach(c, a)
 	if free {
@@ -269,7 +286,7 @@ func (m *model) enter(a *command.Acquire) Outcome {
 func (m *model) release(r *command.Release) Outcome {
 	c := m.claim(r.GetKey())
 	if c == nil || c.lock != r.GetName() || r.GetRequest() > 0 && c.session != r.GetSession() {
-		return Outcome{Code: NotHeld}
+		return m.notHeld(r.GetKey())
 	}
 	return Outcome{Code: Released, Released: m.endClaims([]*mClaim{c}, EventReleased, nil)}
 }
@@ -277,7 +294,7 @@ func (m *model) release(r *command.Release) Outcome {
 func (m *model) renew(r *command.Renew) Outcome {
 	c := m.claim(r.GetKey())
 	if c == nil || c.lock != r.GetName() || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
-		return Outcome{Code: NotHeld}
+		return m.notHeld(r.GetKey())
 	}
 	c.attachment = 0 // its client knows of the hold
 	var o Outcome
@@ -287,6 +304,7 @@ func (m *model) renew(r *command.Renew) Outcome {
 		o = m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
 	}
 	o.Mode, o.Slots, o.Token = c.mode, c.slots, c.token
+	o.Ask = m.askInfo(c.lock)
 	return o
 }
 
@@ -304,9 +322,11 @@ func (m *model) renewSession(r *command.RenewSession) Outcome {
 	}
 	if c := m.claim(r.GetId()); c != nil && c.session == "" && c.held {
 		c.attachment = 0
-		return m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
+		o := m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
+		o.Ask = m.askInfo(c.lock)
+		return o
 	}
-	return Outcome{Code: NoSession}
+	return m.unlessBroken(r.GetId(), NoSession)
 }
 
 func (m *model) endSessionCommand(e *command.EndSession) Outcome {
@@ -327,6 +347,7 @@ func (m *model) abandon(a *command.Abandon) Outcome {
 	m.drop(c)
 	if c.held {
 		m.event(EventReleased, c)
+		m.rememberHold(c, EventReleased, false)
 	} else {
 		m.event(EventCancelled, c)
 	}
@@ -381,7 +402,11 @@ func (m *model) configure(c *command.Configure) Outcome {
 			return mInvalid
 		}
 	}
+	if s.GetHistoryRetention() < 0 {
+		return mInvalid
+	}
 	m.settings = s
 	m.forgetSpent()
+	m.forgetPast()
 	return Outcome{Code: Done}
 }

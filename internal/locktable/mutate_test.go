@@ -81,7 +81,11 @@ func mutate(rng *rand.Rand, m protoreflect.Message) {
 	f := fields.Get(rng.Intn(fields.Len()))
 	switch {
 	case f.IsList():
-		mutateList(rng, m.Mutable(f).List())
+		if f.Message() != nil {
+			mutateList(rng, m.Mutable(f).List())
+		} else {
+			m.Mutable(f).List().Append(otherValue(rng, f, f.Default()))
+		}
 	case f.Kind() == protoreflect.MessageKind:
 		mutate(rng, m.Mutable(f).Message())
 	default:

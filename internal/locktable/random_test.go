@@ -73,6 +73,9 @@ func (w *world) apply(now Time, cmds []*command.Command) error {
 	if err := w.j.entry(now, cmds, outs, events); err != nil {
 		return err
 	}
+	if err := w.j.memory(w.t); err != nil {
+		return err
+	}
 	at, ok := w.t.NextDeadline()
 	if mat, mok := w.m.NextDeadline(); at != mat && mok || ok != mok {
 		return fmt.Errorf("next deadline %v %v, the model says %v %v", at, ok, mat, mok)
@@ -144,11 +147,14 @@ func (w *world) sameViews() error {
 	if err := w.sameListing(); err != nil {
 		return err
 	}
+	if err := w.sameCareViews(); err != nil {
+		return err
+	}
 	for _, id := range slices.Concat(testSessions, testKeys) {
 		k, _ := ParseKey(id)
 		a, aok := w.t.Session(k, 4)
 		b, bok := w.m.Session(k, 4)
-		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || len(a.Keys) != len(b.Keys) {
+		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || !sameKeys(a.Keys, b.Keys) {
 			return fmt.Errorf("session %+v %v, the model says %+v %v", a, aok, b, bok)
 		}
 	}
@@ -183,7 +189,8 @@ func (w *world) sameListing() error {
 func sameLock(a, b LockInfo) bool {
 	kindless := a.NumHolders+a.NumWaiters == 0 // what slots it shows does not matter
 	return a.Name == b.Name && (a.Slots == b.Slots || kindless) && a.BlockedUntil == b.BlockedUntil && slices.Equal(a.Holders, b.Holders) &&
-		slices.Equal(a.Waiters, b.Waiters) && a.NumHolders == b.NumHolders && a.NumWaiters == b.NumWaiters
+		slices.Equal(a.Waiters, b.Waiters) && a.NumHolders == b.NumHolders && a.NumWaiters == b.NumWaiters &&
+		sameAsk(a.Ask, b.Ask) && a.Expected == b.Expected
 }
 
 func sameOutcomes(a, b []Outcome) error {
@@ -196,6 +203,10 @@ func sameOutcomes(a, b []Outcome) error {
 		if (x.Detail == "") != (y.Detail == "") || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
+		if !sameAsk(x.Ask, y.Ask) {
+			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, x.Ask, y, y.Ask)
+		}
+		x.Ask, y.Ask = nil, nil
 		x.Holder, y.Holder, x.Detail, y.Detail = nil, nil, "", ""
 		if x != y {
 			return fmt.Errorf("outcome %d %+v\nthe model says %+v", i, x, y)
@@ -266,6 +277,7 @@ func TestRandom(t *testing.T) {
 	var seen judge
 	for run := 0; done < steps; run++ {
 		w := newWorld(rand.New(rand.NewSource(seed+int64(run))), run%50 == 0)
+		w.g.plain = run%8 == 1
 		for range perRun {
 			if err := w.step(); err != nil {
 				t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
@@ -274,15 +286,21 @@ func TestRandom(t *testing.T) {
 		if err := w.replay(); err != nil {
 			t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
 		}
+		if err := w.plainBytes(); err != nil {
+			t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
+		}
 		done += w.steps
 		seen.add(w.j)
 	}
+	t.Logf("%d holds broken, %d handed over, %d asks, %d past holds judged, %d readings of the calendar", seen.broken, seen.handedOver,
+		seen.asked, seen.judged, seen.readings)
 	t.Logf("%d checked steps in %.1f s: %d grants (%d re-entrant), %d expiries, %d waits run out, %d places cancelled, %d repeated grants",
 		done, time.Since(start).Seconds(), seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates)
 	if done < checkedSteps && !testing.Short() {
 		t.Errorf("%d steps checked, fewer than %d", done, checkedSteps)
 	}
-	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates} {
+	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.broken, seen.handedOver,
+		seen.asked, seen.judged, seen.readings} {
 		if n < done/1000 {
 			t.Errorf("the run exercised too little: %d of something in %d steps", n, done)
 		}
@@ -296,6 +314,11 @@ func (j *judge) add(o *judge) {
 	j.timedOut += o.timedOut
 	j.cancelled += o.cancelled
 	j.duplicates += o.duplicates
+	j.broken += o.broken
+	j.handedOver += o.handedOver
+	j.asked += o.asked
+	j.judged += o.judged
+	j.readings += o.readings
 }
 
 // rapidChooser draws from rapid, which shrinks a failure to a small one.

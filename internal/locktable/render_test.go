@@ -43,7 +43,7 @@ var codeWords = map[Code]string{
 	NoSession: "no session", SessionPrivate: "session private", TooManyLocks: "too many locks", TooManyWaiters: "too many waiters",
 	TooManySessions: "too many sessions", TooManyKeys: "too many keys", TooManyHolders: "too many holders",
 	TooMuchText: "too much text", RequestTooOld: "request too old",
-	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled",
+	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled", NoSuccessor: "no successor",
 }
 
 func showOutcome(o Outcome) string {
@@ -51,17 +51,23 @@ func showOutcome(o Outcome) string {
 	case Granted:
 		return fmt.Sprintf("granted token=%d until=%s%s%s\n", o.Token, secs(int64(o.Deadline)), waited(int64(o.Waited)), kind(o.Mode, o.Slots))
 	case Waiting:
-		return fmt.Sprintf("waiting position=%d%s\n", o.Position, kind(o.Mode, o.Slots))
+		return fmt.Sprintf("waiting position=%d%s%s\n", o.Position, kind(o.Mode, o.Slots), expected(o.Expected))
 	case Held:
-		return showHolder(o.Holder, o.Now) + "\n"
+		return showHolder(o.Holder, o.Now) + expected(o.Expected) + "\n"
 	case Renewed:
-		return fmt.Sprintf("renewed until=%s\n", secs(int64(o.Deadline)))
+		return fmt.Sprintf("renewed until=%s%s\n", secs(int64(o.Deadline)), asked(o.Ask))
 	case Opened:
 		return fmt.Sprintf("opened until=%s\n", secs(int64(o.Deadline)))
 	case Released:
 		return fmt.Sprintf("released %d\n", o.Released)
 	case Ended:
 		return fmt.Sprintf("ended released=%d\n", o.Released)
+	case Done:
+		if o.Holder != nil {
+			return fmt.Sprintf("done, asked the holder of token %d\n", o.Holder.Token)
+		}
+	case Broken:
+		return strings.TrimSpace("broken "+o.Detail) + "\n"
 	case Invalid:
 		if o.Detail == "" {
 			return "invalid without a reason\n"
@@ -98,7 +104,9 @@ func showEvent(e Event) string {
 	case EventCancelled:
 		return fmt.Sprintf("cancelled %s%s\n", what, waited(int64(e.Waited)))
 	case EventTimedOut:
-		return fmt.Sprintf("timed-out %s%s\n", what, waited(int64(e.Waited)))
+		return fmt.Sprintf("timed-out %s%s%s\n", what, waited(int64(e.Waited)), expected(e.Expected))
+	case EventBroken, EventHandedOver, EventAsked:
+		return showOrder(e)
 	case EventSuperseded:
 		return fmt.Sprintf("superseded %s via=%d\n", what, e.Attachment)
 	case EventSessionExpired:
@@ -116,6 +124,10 @@ func (s *script) show(what string) string {
 		return "free\n"
 	}
 	var b strings.Builder
+	b.WriteString(asked(l.Ask) + expected(l.Expected))
+	if b.Len() > 0 {
+		b.WriteString("\n")
+	}
 	if l.BlockedUntil != 0 {
 		fmt.Fprintf(&b, "blocked until=%s\n", secs(int64(l.BlockedUntil)))
 	}
@@ -128,7 +140,8 @@ func (s *script) show(what string) string {
 		if w.WaitUntil == Never {
 			until = "never"
 		}
-		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until, kind(w.Mode, 0))
+		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until,
+			kind(w.Mode, 0), expected(w.Expected))
 	}
 	return b.String()
 }
@@ -158,9 +171,9 @@ func (s *script) showSession(id string) string {
 	fmt.Fprintf(&b, "%s%s ttl=%s until=%s\n", word, named(i.Owner, i.Metadata), secs(int64(i.TTL)), secs(int64(i.Deadline)))
 	for _, k := range i.Keys {
 		if k.Held {
-			fmt.Fprintf(&b, "holds %s token=%d%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots))
+			fmt.Fprintf(&b, "holds %s token=%d%s%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots), asked(k.Ask))
 		} else {
-			fmt.Fprintf(&b, "waits for %s position=%d%s\n", k.Lock, k.Position, kind(k.Mode, k.Slots))
+			fmt.Fprintf(&b, "waits for %s position=%d%s%s\n", k.Lock, k.Position, kind(k.Mode, k.Slots), expected(k.Expected))
 		}
 	}
 	return b.String()

@@ -45,7 +45,8 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrBadSnapshot, fmt.Errorf(format, args...))
 }
 
-// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, trailer.
+// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, past
+// holds, broken keys, trailer.
 type restorer struct {
 	in      *bufio.Reader
 	sum     hash.Hash
@@ -56,6 +57,7 @@ type restorer struct {
 	last    string // the last name or id of this part
 	count   command.SnapshotTrailer
 	members map[*session][]*claim
+	order   *order // the last one that was read
 }
 
 func (r *restorer) run() error {
@@ -142,6 +144,10 @@ func (r *restorer) take(rec *command.Record) error {
 		return r.inPart(partLocks, kind.Lock.GetName(), func() error { return r.takeLock(kind.Lock) })
 	case *command.Record_Spent:
 		return r.inPart(partSpent, "", func() error { return r.takeSpent(kind.Spent) })
+	case *command.Record_History:
+		return r.inPart(partHistory, "", func() error { return r.takeHistory(kind.History) })
+	case *command.Record_Broken:
+		return r.inPart(partBroken, "", func() error { return r.takeBroken(kind.Broken) })
 	case *command.Record_Trailer:
 		return r.inPart(partTrailer, "", func() error { return r.takeTrailer(kind.Trailer) })
 	}
@@ -174,7 +180,7 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	r.table = New(h.GetSettings())
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
 	r.part = partSessions
-	return nil
+	return r.takeLevel(h)
 }
 
 func (r *restorer) takeSession(x *command.SessionRecord) error {
@@ -209,6 +215,9 @@ func (r *restorer) takeLock(x *command.LockRecord) error {
 		l.block = &block{lock: l, until: Time(x.GetBlockedUntil()), seq: x.GetBlockedSeq()}
 		r.table.timers.arm(l.block)
 	}
+	if err := r.takeAsk(l, x.GetAsk()); err != nil {
+		return err
+	}
 	for _, h := range x.GetHolders() {
 		if err := r.takeClaim(l, h, false); err != nil {
 			return err
@@ -235,6 +244,8 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		return bad("a key stands for two things")
 	case !wellFormed(x, waiting):
 		return bad("a holder or waiter has what only the other can have")
+	case len(x.GetSet()) > 0:
+		return bad("a claim is for a set of locks")
 	case x.GetMode() != Exclusive && x.GetMode() != Shared:
 		return bad("a claim has an unknown mode")
 	}
@@ -247,6 +258,9 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 			owner: x.GetOwner(), metadata: x.GetMetadata(),
 			lockDelay: time.Duration(x.GetLockDelay()), waited: time.Duration(x.GetWaited()),
 		}
+	}
+	if f := x.GetFirst(); f != nil {
+		c.ensureExtra().first = &firstGrant{Time(f.GetSince()), time.Duration(f.GetWaited())}
 	}
 	if x.GetSession() != "" {
 		if c.session = r.table.sharedSession(x.GetSession()); c.session == nil {
@@ -262,7 +276,7 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 func wellFormed(x *command.Claim, waiting bool) bool {
 	if waiting {
 		until := x.GetWaitUntil()
-		return x.GetToken() == 0 && x.GetWaited() == 0 && (until == waitForever || until > 0 && Time(until) < Never)
+		return x.GetToken() == 0 && x.GetWaited() == 0 && x.GetFirst() == nil && (until == waitForever || until > 0 && Time(until) < Never)
 	}
 	return x.GetToken() != 0 && x.GetWaitUntil() == 0 && x.GetWaited() >= 0 &&
 		(x.GetSession() == "" || x.GetDeadline() == 0)

@@ -28,6 +28,10 @@ type subject interface {
 	Lock(name string, limit int) (LockInfo, bool)
 	Session(id Key, limit int) (SessionInfo, bool)
 	Stats() Stats
+	History(name string, limit int) []PastHold
+	Expected(name string) (time.Duration, bool)
+	Explain(name string, limit int) Explanation
+	Calendar(at Time) (int64, bool)
 }
 
 type script struct {
@@ -66,10 +70,16 @@ func (s *script) step(line string) (string, error) {
 		return "clock " + secs(int64(s.subject.Now())) + "\n", nil
 	case "show":
 		return s.show(rest), nil
+	case "history", "expect", "explain", "wall":
+		return s.look(word, strings.Fields(rest))
 	case "stats":
 		st := s.subject.Stats()
-		return fmt.Sprintf("locks=%d held=%d holders=%d waiters=%d sessions=%d spent=%d last-token=%d\n",
-			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken), nil
+		history := ""
+		if st.History > 0 {
+			history = fmt.Sprintf(" history=%d", st.History)
+		}
+		return fmt.Sprintf("locks=%d held=%d holders=%d waiters=%d sessions=%d spent=%d last-token=%d%s\n",
+			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken, history), nil
 	case "snapshot-restore":
 		n, err := s.restore(s.subject)
 		s.subject = n
@@ -237,7 +247,7 @@ func (p *options) command(verb string, word func(int) string) *command.Command {
 	case "configure":
 		return command.FromConfigure(&command.Configure{Settings: p.settings()})
 	}
-	return nil
+	return p.careCommand(verb, word)
 }
 
 // settings are the defaults with what the script changes.
@@ -245,7 +255,7 @@ func (p *options) settings() *command.Settings {
 	s := proto.CloneOf(testSettings())
 	for name, f := range map[string]*int64{
 		"max-ttl": &s.MaxTtl, "max-wait": &s.MaxWait, "max-lock-delay": &s.MaxLockDelay, "grace": &s.WaiterGrace,
-		"spent-retention": &s.SpentRetention,
+		"spent-retention": &s.SpentRetention, "history-retention": &s.HistoryRetention,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = p.seconds(name)
@@ -255,6 +265,7 @@ func (p *options) settings() *command.Settings {
 		"max-spent": &s.MaxSpent, "max-locks": &s.MaxLocks, "max-waiters": &s.MaxWaitersPerLock, "max-sessions": &s.MaxSessions,
 		"max-keys": &s.MaxKeysPerSession, "max-replies": &s.MaxRepliesPerSession, "max-name": &s.MaxName, "max-owner": &s.MaxOwner,
 		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
+		"max-result": &s.MaxResult, "max-history": &s.MaxHistory, "max-history-per-lock": &s.MaxHistoryPerLock,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = uint32(p.number(name))

@@ -13,8 +13,9 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// SnapshotVersion is the newest snapshot format that this server reads, and the one that it writes.
-const SnapshotVersion = 1
+// SnapshotVersion is the newest snapshot format that this server reads. A table that has used nothing of version 2 is written
+// in version 1.
+const SnapshotVersion = 2
 
 // Snapshot writes a table as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
@@ -28,6 +29,9 @@ type Snapshot struct {
 	sessions *btree.Map[string, *session]
 	locks    *btree.Map[string, *lock]
 	spent    spentKeys
+	past     []*past
+	dropped  uint64 // past holds that had been dropped
+	broken   []brokenKey
 
 	lockImages    map[*lock]*command.LockRecord
 	sessionImages map[*session]*command.SessionRecord
@@ -45,6 +49,8 @@ const (
 	partSessions
 	partLocks
 	partSpent
+	partHistory
+	partBroken
 	partTrailer
 	partEnd
 )
@@ -63,11 +69,15 @@ func (t *Table) newSnapshot() *Snapshot {
 	return &Snapshot{
 		table: t,
 		header: &command.SnapshotHeader{
-			Version: SnapshotVersion, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Version: t.level, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Calendar: t.anchors.records(),
 		},
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),
 		spent:         t.spent.clone(),
+		past:          t.past.list,
+		dropped:       t.past.drops,
+		broken:        t.spent.broken.list,
 		lockImages:    make(map[*lock]*command.LockRecord),
 		sessionImages: make(map[*session]*command.SessionRecord),
 		sum:           sha256.New(),
@@ -81,8 +91,8 @@ func (s *Snapshot) Close() {
 	}
 }
 
-// Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, or a thousand
-// spent keys), valid until the next call, or io.EOF after the last one.
+// Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, a thousand
+// spent keys or past holds, or a broken key), valid until the next call, or io.EOF after the last one.
 func (s *Snapshot) Next(most int) ([]byte, error) {
 	if s.part == partEnd {
 		return nil, io.EOF
@@ -114,6 +124,14 @@ func (s *Snapshot) writeSome(most int) (wrote int, err error) {
 		}
 	case partSpent:
 		if wrote, err = s.writeSpent(most); wrote < most {
+			s.enter(partHistory)
+		}
+	case partHistory:
+		if wrote, err = s.writeHistory(most); wrote < most {
+			s.enter(partBroken)
+		}
+	case partBroken:
+		if wrote, err = s.writeBroken(most); wrote < most {
 			s.enter(partTrailer)
 		}
 	case partTrailer:
@@ -158,7 +176,7 @@ func (s *Snapshot) writeLocks(most int) (wrote int, err error) {
 		}
 		image := s.lockImages[l]
 		if image == nil {
-			image = l.record()
+			image = s.table.lockRecord(l)
 		}
 		delete(s.lockImages, l)
 		err = s.write(&command.Record{Kind: &command.Record_Lock{Lock: image}})
@@ -201,7 +219,7 @@ func (s *Snapshot) keepLock(l *lock) {
 		return
 	}
 	if _, ok := s.lockImages[l]; !ok {
-		s.lockImages[l] = l.record()
+		s.lockImages[l] = s.table.lockRecord(l)
 	}
 }
 
@@ -264,6 +282,9 @@ func (c *claim) record() *command.Claim {
 		if r.WaitUntil = int64(x.until); x.until == Never {
 			r.WaitUntil = waitForever
 		}
+	}
+	if f := x.first; f != nil {
+		r.First = &command.FirstGrant{Since: int64(f.since), Waited: int64(f.waited)}
 	}
 	return r
 }

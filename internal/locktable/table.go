@@ -14,11 +14,15 @@ type Table struct {
 	now       Time
 	lastToken uint64
 	lastSeq   uint64
+	level     uint32 // 1, or 2 once anything of version 2 was used
 	settings  *command.Settings
 
 	locks    btree.Map[string, *lock]
 	sessions btree.Map[string, *session] // shared ones, by id
 	spent    spentKeys
+	asks     map[*lock]*ask
+	past     pastHolds
+	anchors  anchors
 
 	// Derived from the above.
 	keys   keyIndex
@@ -32,6 +36,7 @@ type Table struct {
 	// Of the entry that is being applied.
 	outcomes []Outcome
 	events   []Event
+	order    *order // behind the holds that are being ended, or nil
 }
 
 // New returns an empty table with the given settings, which must pass CheckSettings.
@@ -39,7 +44,7 @@ func New(s *command.Settings) *Table {
 	if err := CheckSettings(s); err != nil {
 		panic("locktable: " + err.Error())
 	}
-	return &Table{settings: proto.CloneOf(s)}
+	return &Table{level: 1, settings: proto.CloneOf(s)}
 }
 
 // Now returns the cluster time of the newest entry.
@@ -59,6 +64,8 @@ func (t *Table) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	t.outcomes, t.events = t.outcomes[:0], t.events[:0]
 	t.now = max(t.now, now)
 	t.pruneSpent()
+	t.prunePast()
+	t.anchors.prune(t.now, HistoryRetention(t.settings))
 	for _, c := range cmds {
 		// Whoever polls is there, also if the entry comes so late that the grace has ended before it.
 		if p := c.GetPoll(); p != nil {
@@ -69,6 +76,9 @@ func (t *Table) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 		t.fire(x)
 	}
 	for _, c := range cmds {
+		if t.level < 2 {
+			t.level = command.Needs(c)
+		}
 		o := t.execute(c)
 		o.Now = t.now
 		t.outcomes = append(t.outcomes, o)
@@ -96,6 +106,14 @@ func (t *Table) execute(c *command.Command) Outcome {
 		return t.endSession(op.EndSession)
 	case *command.Command_Configure:
 		return t.configure(op.Configure)
+	case *command.Command_Ask:
+		return t.askHolders(op.Ask)
+	case *command.Command_Break:
+		return t.breakHolds(op.Break)
+	case *command.Command_HandOver:
+		return t.handOver(op.HandOver)
+	case *command.Command_Calendar:
+		return t.readCalendar(op.Calendar)
 	}
 	// command.Decode lets no unknown command through; who feeds one by another way has a bug that must not be replicated.
 	panic("locktable: unknown command")
@@ -107,6 +125,8 @@ func (t *Table) configure(c *command.Configure) Outcome {
 	}
 	t.settings = proto.CloneOf(c.GetSettings())
 	t.pruneSpent()
+	t.prunePast()
+	t.anchors.prune(t.now, HistoryRetention(t.settings))
 	return Outcome{Code: Done}
 }
 
@@ -123,6 +143,9 @@ func (t *Table) fire(x timed) {
 		t.touch(x.lock)
 		x.lock.block = nil
 		t.serve(x.lock)
+	case *ask:
+		t.touch(x.lock)
+		t.dropAsk(x.lock)
 	}
 }
 
@@ -146,6 +169,7 @@ func (t *Table) nextSeq() uint64 {
 
 func (t *Table) pruneSpent() {
 	t.spent.prune(t.now, time.Duration(t.settings.GetSpentRetention()), int(t.settings.GetMaxSpent()))
+	t.spent.broken.shrink(memoryText(t.settings))
 }
 
 func (t *Table) spend(k Key) {
