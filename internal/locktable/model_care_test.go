@@ -54,7 +54,7 @@ func (m *model) runCare(c *command.Command) Outcome {
 		return m.breakHolds(op.Break)
 	case *command.Command_HandOver:
 		h := op.HandOver
-		if h.GetTo() == "" || !m.okText(h.GetTo(), "") {
+		if h.GetTo() == "" || !m.okText(h.GetTo(), "") || h.GetRequest() > 0 && h.GetSession() == "" {
 			return mInvalid
 		}
 		return m.numbered(h.GetSession(), h.GetRequest(), "hand over", h.GetKey(), func() Outcome { return m.handOver(h) })
@@ -173,7 +173,14 @@ func (m *model) notHeld(key string) Outcome { return m.unlessBroken(key, NotHeld
 func (m *model) unlessBroken(key string, code Code) Outcome {
 	for _, s := range m.spent {
 		if s.key == key && s.broken && m.claim(key) == nil {
-			return Outcome{Code: Broken, Detail: "by somebody"}
+			by := "by " + s.by
+			if s.by == "" {
+				by = "by an operator"
+			}
+			if s.reason != "" {
+				by += ": " + s.reason
+			}
+			return Outcome{Code: Broken, Detail: by}
 		}
 	}
 	return Outcome{Code: code}

@@ -200,7 +200,7 @@ func sameOutcomes(a, b []Outcome) error {
 	for i := range a {
 		x, y := a[i], b[i]
 		hx, hy := x.Holder, y.Holder
-		if (x.Detail == "") != (y.Detail == "") || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
+		if (x.Detail == "") != (y.Detail == "") || x.Code == Broken && x.Detail != y.Detail || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
 		if !sameAsk(x.Ask, y.Ask) {
