@@ -25,12 +25,17 @@ type move struct {
 // moves are what two clients can do with one lock: each has a private key and a session with another one.
 func moves(tb testing.TB) []move {
 	tb.Helper()
-	out := []move{{name: "1s", advance: time.Second}, {name: "due", due: true}}
-	for _, line := range []string{
+	return movesOf(tb, []string{
 		"acquire k1 db ttl=2 wait=1 lock-delay=1 via=1", "acquire k2 db ttl=2 wait=3 via=2", "release k1 db", "release k2 db", "abandon k1 via=1",
 		"acquire a1 db session=s1 shared wait=-1", "acquire a2 db session=s1 shared wait=2", "acquire b1 db session=s2 wait=-1",
 		"release a1 db", "release b1 db", "renew a1 db", "session end s2", "acquire k3 db shared ttl=1",
-	} {
+	})
+}
+
+func movesOf(tb testing.TB, lines []string) []move {
+	tb.Helper()
+	out := []move{{name: "1s", advance: time.Second}, {name: "due", due: true}}
+	for _, line := range lines {
 		c, err := parseCommand(strings.Fields(line))
 		if err != nil {
 			tb.Fatal(err)
@@ -46,7 +51,25 @@ func TestExplore(t *testing.T) {
 	if testing.Short() {
 		depth = 5
 	}
-	all, start := moves(t), time.Now()
+	explore(t, moves(t), depth)
+}
+
+// TestExploreCare does the same, less deep, with what came with version 2.
+func TestExploreCare(t *testing.T) {
+	depth := exploreDepth - 1
+	if testing.Short() {
+		depth = 4
+	}
+	explore(t, movesOf(t, []string{
+		"acquire k1 db ttl=2 wait=1 lock-delay=1 owner=ann via=1", "acquire k2 db ttl=3 wait=-1 owner=bob", "release k1 db", "abandon k1 via=1",
+		"acquire a1 db session=s1 wait=-1 owner=bob", "acquire a2 db session=s1 wait=-1 via=1", "abandon a2 via=1", "release a1 db", "renew k1 db",
+		"ask db owner=eve within=1", "break db token=2 reason=why", "hand-over k1 db to=bob", "hand-over a1 db to=ann",
+	}), depth)
+}
+
+func explore(t *testing.T, all []move, depth int) {
+	t.Helper()
+	start := time.Now()
 	frontier, seen, edges := [][]byte{nil}, map[string]bool{}, 0
 	for d := 1; d <= depth; d++ {
 		var next [][]byte
@@ -154,6 +177,19 @@ func (m *model) canonical() string {
 	}
 	for _, s := range m.spent {
 		b.WriteString(s.key[:2])
+		if s.broken {
+			b.WriteString("!")
+		}
 	}
+	for _, a := range m.asks {
+		fmt.Fprintf(&b, "ask %d;", rel(a.until))
+	}
+	for _, e := range m.ended {
+		fmt.Fprintf(&b, "ended %d %d;", rel(e.since), e.waited)
+	}
+	for _, p := range m.past {
+		fmt.Fprintf(&b, "past %d %d %d;", p.Ended-p.Since, p.How, p.Waited)
+	}
+	b.WriteByte(byte('0' + m.level))
 	return b.String()
 }

@@ -214,6 +214,14 @@ func (c *claim) ownerName() string {
 	return c.session.owner
 }
 
+// forgetPast forgets the past holds and the readings of the calendar that are too old or too many by now.
+func (t *Table) forgetPast() {
+	if t.remembers() {
+		t.prunePast()
+		t.anchors.prune(t.now, HistoryRetention(t.settings))
+	}
+}
+
 func (t *Table) prunePast() {
 	t.past.prune(t.now, HistoryRetention(t.settings), MaxHistory(t.settings), memoryText(t.settings))
 }

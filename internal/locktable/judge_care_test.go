@@ -53,6 +53,9 @@ type jPast struct {
 	youngerText     int
 }
 
+// jMemory is how many past holds the judge remembers itself.
+const jMemory = 30
+
 // jWall is what the calendar showed at the end of an entry.
 type jWall struct {
 	now   Time
@@ -162,7 +165,7 @@ func (j *judge) over(e Event, delivered bool) {
 		lock: e.Lock, token: e.Token, grants: g.grants, ended: j.now, how: e.Kind, by: e.By, reason: e.Reason,
 		sure: g.known && !g.takeBack, must: j.remembers && g.counts, text: text,
 	})
-	j.past = j.past[max(0, len(j.past)-60):]
+	j.past = j.past[max(0, len(j.past)-jMemory):]
 	j.expectLess()
 }
 
@@ -247,7 +250,7 @@ func (j *judge) history(lock string, hs []PastHold) error {
 			return fmt.Errorf("forgot token %d that ended at %d as %d", p.token, p.ended, p.how)
 		}
 	}
-	if len(hs) > 0 && len(j.past) < 60 {
+	if len(hs) > 0 && len(j.past) < jMemory {
 		return fmt.Errorf("remembers what never was: %+v", hs[0])
 	}
 	return nil

@@ -73,8 +73,10 @@ func (w *world) apply(now Time, cmds []*command.Command) error {
 	if err := w.j.entry(now, cmds, outs, events); err != nil {
 		return err
 	}
-	if err := w.j.memory(w.t); err != nil {
-		return err
+	if len(events) > 0 || w.steps%8 == 0 {
+		if err := w.j.memory(w.t); err != nil {
+			return err
+		}
 	}
 	at, ok := w.t.NextDeadline()
 	if mat, mok := w.m.NextDeadline(); at != mat && mok || ok != mok {

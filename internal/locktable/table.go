@@ -64,8 +64,7 @@ func (t *Table) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	t.outcomes, t.events = t.outcomes[:0], t.events[:0]
 	t.now = max(t.now, now)
 	t.pruneSpent()
-	t.prunePast()
-	t.anchors.prune(t.now, HistoryRetention(t.settings))
+	t.forgetPast()
 	for _, c := range cmds {
 		// Whoever polls is there, also if the entry comes so late that the grace has ended before it.
 		if p := c.GetPoll(); p != nil {
@@ -125,8 +124,7 @@ func (t *Table) configure(c *command.Configure) Outcome {
 	}
 	t.settings = proto.CloneOf(c.GetSettings())
 	t.pruneSpent()
-	t.prunePast()
-	t.anchors.prune(t.now, HistoryRetention(t.settings))
+	t.forgetPast()
 	return Outcome{Code: Done}
 }
 
@@ -169,7 +167,9 @@ func (t *Table) nextSeq() uint64 {
 
 func (t *Table) pruneSpent() {
 	t.spent.prune(t.now, time.Duration(t.settings.GetSpentRetention()), int(t.settings.GetMaxSpent()))
-	t.spent.broken.shrink(memoryText(t.settings))
+	if len(t.spent.broken.list) > 0 {
+		t.spent.broken.shrink(memoryText(t.settings))
+	}
 }
 
 func (t *Table) spend(k Key) {
