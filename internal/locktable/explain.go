@@ -106,12 +106,14 @@ func (s *session) place() *claim {
 	return nil
 }
 
-// keptBy tells who keeps the lock from the waiter w: its first holder, or else the head of its queue. by is nil if that is w
-// itself, which waits for a delay.
+// keptBy tells who keeps the lock from the waiter w: its first holder, or, if that would let w in, the head of the queue. by
+// is nil if that is w itself, which waits for a delay.
 func (w *claim) keptBy() (step Wait, by *claim) {
-	step = Wait{Owner: w.ownerName(), Lock: w.lock.name}
-	if by = w.lock.holders.head; by == nil {
-		if by = w.lock.waiters.head; by == w {
+	l := w.lock
+	step = Wait{Owner: w.ownerName(), Lock: l.name}
+	by = l.holders.head
+	if by == nil || l.slots == 0 && w.modeOf() == Shared && by.modeOf() == Shared {
+		if by = l.waiters.head; by == w {
 			return step, nil
 		}
 		step.Queued = true

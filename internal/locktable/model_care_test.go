@@ -328,54 +328,6 @@ func (m *model) joining(lock string) time.Duration {
 	return m.expect(lock, len(m.waiters(lock))+1)
 }
 
-// Explain follows those who wait.
-func (m *model) Explain(lock string, limit int) Explanation {
-	var e Explanation
-	var been []string
-	hs := m.holders(lock)
-	for len(hs) > 0 {
-		if hs[0].session == "" {
-			return e
-		}
-		all := m.claimsOf(hs[0].session)
-		i := slices.IndexFunc(all, func(c *mClaim) bool { return !c.held })
-		if i < 0 {
-			return e
-		}
-		if slices.Contains(been, hs[0].session) {
-			e.Loop = true
-			return e
-		}
-		if len(e.Waits) == limit {
-			e.More = true
-			return e
-		}
-		been = append(been, hs[0].session)
-		w := all[i]
-		step := Wait{Owner: m.ownerOf(w), Lock: w.lock}
-		if hs = m.holders(w.lock); len(hs) > 0 {
-			step.HeldBy, step.Token = m.ownerOf(hs[0]), hs[0].token
-		} else if head := m.waiters(w.lock)[0]; head != w {
-			step.HeldBy, step.Queued = m.ownerOf(head), true
-			e.Waits = append(e.Waits, step)
-			if slices.Contains(been, head.session) {
-				e.Loop = true
-				return e
-			}
-			if len(e.Waits) == limit {
-				e.More = true
-				return e
-			}
-			if head.session != "" {
-				been = append(been, head.session)
-			}
-			step = Wait{Owner: m.ownerOf(head), Lock: w.lock}
-		}
-		e.Waits = append(e.Waits, step)
-	}
-	return e
-}
-
 // --- the calendar ---
 
 func (m *model) readCalendar(c *command.Calendar) Outcome {

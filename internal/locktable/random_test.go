@@ -73,7 +73,8 @@ func (w *world) apply(now Time, cmds []*command.Command) error {
 	if err := w.j.entry(now, cmds, outs, events); err != nil {
 		return err
 	}
-	if len(events) > 0 || w.steps%8 == 0 {
+	reads := func(c *command.Command) bool { return c.GetCalendar() != nil }
+	if len(events) > 0 || w.steps%8 == 0 || slices.ContainsFunc(cmds, reads) {
 		if err := w.j.memory(w.t); err != nil {
 			return err
 		}
