@@ -302,8 +302,10 @@ func TestRandom(t *testing.T) {
 	if done < checkedSteps && !testing.Short() {
 		t.Errorf("%d steps checked, fewer than %d", done, checkedSteps)
 	}
-	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.broken, seen.handedOver,
-		seen.asked, seen.judged, seen.readings} {
+	for _, n := range []int{
+		seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.broken, seen.handedOver,
+		seen.asked, seen.judged, seen.readings,
+	} {
 		if n < done/1000 {
 			t.Errorf("the run exercised too little: %d of something in %d steps", n, done)
 		}
