@@ -44,6 +44,7 @@ type pastHolds struct {
 	drops  uint64
 	text   uint64
 	byLock map[string]*lockPast
+	spare  *lockPast // one that is out of use, for the next lock
 }
 
 // lockPast is what is remembered of one lock.
@@ -60,7 +61,10 @@ func (h *pastHolds) add(p *past, most int) {
 	}
 	l := h.byLock[p.name]
 	if l == nil {
-		l = &lockPast{oldest: p}
+		if l, h.spare = h.spare, nil; l == nil {
+			l = new(lockPast)
+		}
+		*l = lockPast{oldest: p}
 		h.byLock[p.name] = l
 	} else {
 		l.newest.next = p
@@ -85,6 +89,7 @@ func (h *pastHolds) drop(l *lockPast) {
 	l.micros -= p.micros()
 	if l.n == 0 {
 		delete(h.byLock, p.name)
+		h.spare = l
 	}
 	h.drops++
 	p.dropped = h.drops
@@ -161,17 +166,17 @@ func (c *claim) firstOf() firstGrant {
 // remember notes the end of the hold c, which is out of its lock's list but not yet forgotten. Of a counted hold, only the
 // last end counts; the earlier ones pass on when it began. A hold that was taken back undelivered counts for nothing.
 func (t *Table) remember(c *claim, kind EventKind, a afterwards) {
-	first := c.details().first
-	if a == spendKey {
-		f := c.firstOf()
-		first = &f
-	}
-	if first == nil {
+	var first firstGrant
+	if passed := c.details().first; a == spendKey {
+		first = c.firstOf()
+	} else if passed != nil {
+		first = *passed
+	} else {
 		return
 	}
 	if other := c.otherHold(); other != nil {
 		if x := other.ensureExtra(); first.before(x.first) {
-			x.first = first
+			x.first = &firstGrant{first.since, first.waited}
 		}
 		return
 	}

@@ -4,7 +4,7 @@ package locktable
 func (c *checker) care() {
 	t := c.t
 	none := len(t.asks)+t.past.n+len(t.spent.broken.list)+len(t.anchors) == 0
-	c.must(t.level == 2 || t.level == 1 && none, "level %d with something of version 2", t.level)
+	c.must(t.level >= 2 || t.level == 1 && none, "level %d with something of version 2", t.level)
 	c.pastHolds()
 	c.broken()
 	for i, a := range t.anchors {
