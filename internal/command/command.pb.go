@@ -2956,7 +2956,9 @@ type Claim struct {
 	Waited int64 `protobuf:"varint,14,opt,name=waited,proto3" json:"waited,omitempty"`
 	// Since version 2, of a set: with the claim on its first lock, the names of all its locks, in order; with each other claim,
 	// which shares key, session, seq, token and since with the first one and has nothing else but its mode, the name of the first.
-	Set           []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
+	Set []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
+	// Since version 2: a counted hold whose first grant was with a key that has ended already.
+	First         *FirstGrant `protobuf:"bytes,16,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3096,6 +3098,66 @@ func (x *Claim) GetSet() []string {
 	return nil
 }
 
+func (x *Claim) GetFirst() *FirstGrant {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+// FirstGrant is when a counted hold began, and how long it had stood in the queue before.
+type FirstGrant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Since         int64                  `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`
+	Waited        int64                  `protobuf:"varint,2,opt,name=waited,proto3" json:"waited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FirstGrant) Reset() {
+	*x = FirstGrant{}
+	mi := &file_internal_command_command_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FirstGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FirstGrant) ProtoMessage() {}
+
+func (x *FirstGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FirstGrant.ProtoReflect.Descriptor instead.
+func (*FirstGrant) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *FirstGrant) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *FirstGrant) GetWaited() int64 {
+	if x != nil {
+		return x.Waited
+	}
+	return 0
+}
+
 // TaskRecord is one task. Its claimant and those who wait are claims.
 type TaskRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -3133,7 +3195,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[31]
+	mi := &file_internal_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3207,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[31]
+	mi := &file_internal_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3158,7 +3220,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{31}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TaskRecord) GetName() string {
@@ -3339,7 +3401,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[32]
+	mi := &file_internal_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3413,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[32]
+	mi := &file_internal_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3426,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HistoryRecord) GetHolds() []*PastHold {
@@ -3395,7 +3457,7 @@ type PastHold struct {
 
 func (x *PastHold) Reset() {
 	*x = PastHold{}
-	mi := &file_internal_command_command_proto_msgTypes[33]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +3469,7 @@ func (x *PastHold) String() string {
 func (*PastHold) ProtoMessage() {}
 
 func (x *PastHold) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[33]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +3482,7 @@ func (x *PastHold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastHold.ProtoReflect.Descriptor instead.
 func (*PastHold) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PastHold) GetName() string {
@@ -3513,7 +3575,7 @@ type BrokenRecord struct {
 
 func (x *BrokenRecord) Reset() {
 	*x = BrokenRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[34]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +3587,7 @@ func (x *BrokenRecord) String() string {
 func (*BrokenRecord) ProtoMessage() {}
 
 func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[34]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +3600,7 @@ func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokenRecord.ProtoReflect.Descriptor instead.
 func (*BrokenRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BrokenRecord) GetKey() string {
@@ -3578,7 +3640,7 @@ type SpentRecord struct {
 
 func (x *SpentRecord) Reset() {
 	*x = SpentRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[35]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3652,7 @@ func (x *SpentRecord) String() string {
 func (*SpentRecord) ProtoMessage() {}
 
 func (x *SpentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[35]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3665,7 @@ func (x *SpentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpentRecord.ProtoReflect.Descriptor instead.
 func (*SpentRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SpentRecord) GetKeys() []*Spent {
@@ -3623,7 +3685,7 @@ type Spent struct {
 
 func (x *Spent) Reset() {
 	*x = Spent{}
-	mi := &file_internal_command_command_proto_msgTypes[36]
+	mi := &file_internal_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3635,7 +3697,7 @@ func (x *Spent) String() string {
 func (*Spent) ProtoMessage() {}
 
 func (x *Spent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[36]
+	mi := &file_internal_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3648,7 +3710,7 @@ func (x *Spent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spent.ProtoReflect.Descriptor instead.
 func (*Spent) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Spent) GetKey() string {
@@ -3682,7 +3744,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_internal_command_command_proto_msgTypes[37]
+	mi := &file_internal_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +3756,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[37]
+	mi := &file_internal_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +3769,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{37}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SnapshotTrailer) GetSessions() uint64 {
@@ -4001,7 +4063,7 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
-	"\x05until\x18\x04 \x01(\x03R\x05until\"\x88\x03\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\"\xbf\x03\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x10\n" +
@@ -4022,7 +4084,12 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x05owner\x18\f \x01(\tR\x05owner\x12\x1a\n" +
 	"\bmetadata\x18\r \x01(\tR\bmetadata\x12\x16\n" +
 	"\x06waited\x18\x0e \x01(\x03R\x06waited\x12\x10\n" +
-	"\x03set\x18\x0f \x03(\tR\x03set\"\xcd\x05\n" +
+	"\x03set\x18\x0f \x03(\tR\x03set\x125\n" +
+	"\x05first\x18\x10 \x01(\v2\x1f.doubledutch.command.FirstGrantR\x05first\":\n" +
+	"\n" +
+	"FirstGrant\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x16\n" +
+	"\x06waited\x18\x02 \x01(\x03R\x06waited\"\xcd\x05\n" +
 	"\n" +
 	"TaskRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -4109,7 +4176,7 @@ func file_internal_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_internal_command_command_proto_goTypes = []any{
 	(Mode)(0),               // 0: doubledutch.command.Mode
 	(TaskVerdict)(0),        // 1: doubledutch.command.TaskVerdict
@@ -4144,13 +4211,14 @@ var file_internal_command_command_proto_goTypes = []any{
 	(*LockRecord)(nil),      // 30: doubledutch.command.LockRecord
 	(*AskRecord)(nil),       // 31: doubledutch.command.AskRecord
 	(*Claim)(nil),           // 32: doubledutch.command.Claim
-	(*TaskRecord)(nil),      // 33: doubledutch.command.TaskRecord
-	(*HistoryRecord)(nil),   // 34: doubledutch.command.HistoryRecord
-	(*PastHold)(nil),        // 35: doubledutch.command.PastHold
-	(*BrokenRecord)(nil),    // 36: doubledutch.command.BrokenRecord
-	(*SpentRecord)(nil),     // 37: doubledutch.command.SpentRecord
-	(*Spent)(nil),           // 38: doubledutch.command.Spent
-	(*SnapshotTrailer)(nil), // 39: doubledutch.command.SnapshotTrailer
+	(*FirstGrant)(nil),      // 33: doubledutch.command.FirstGrant
+	(*TaskRecord)(nil),      // 34: doubledutch.command.TaskRecord
+	(*HistoryRecord)(nil),   // 35: doubledutch.command.HistoryRecord
+	(*PastHold)(nil),        // 36: doubledutch.command.PastHold
+	(*BrokenRecord)(nil),    // 37: doubledutch.command.BrokenRecord
+	(*SpentRecord)(nil),     // 38: doubledutch.command.SpentRecord
+	(*Spent)(nil),           // 39: doubledutch.command.Spent
+	(*SnapshotTrailer)(nil), // 40: doubledutch.command.SnapshotTrailer
 }
 var file_internal_command_command_proto_depIdxs = []int32{
 	3,  // 0: doubledutch.command.Entry.commands:type_name -> doubledutch.command.Command
@@ -4181,11 +4249,11 @@ var file_internal_command_command_proto_depIdxs = []int32{
 	26, // 25: doubledutch.command.Record.header:type_name -> doubledutch.command.SnapshotHeader
 	28, // 26: doubledutch.command.Record.session:type_name -> doubledutch.command.SessionRecord
 	30, // 27: doubledutch.command.Record.lock:type_name -> doubledutch.command.LockRecord
-	37, // 28: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
-	39, // 29: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
-	33, // 30: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
-	34, // 31: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
-	36, // 32: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
+	38, // 28: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
+	40, // 29: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
+	34, // 30: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
+	35, // 31: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
+	37, // 32: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
 	24, // 33: doubledutch.command.SnapshotHeader.settings:type_name -> doubledutch.command.Settings
 	27, // 34: doubledutch.command.SnapshotHeader.calendar:type_name -> doubledutch.command.CalendarAnchor
 	29, // 35: doubledutch.command.SessionRecord.replies:type_name -> doubledutch.command.Reply
@@ -4193,16 +4261,17 @@ var file_internal_command_command_proto_depIdxs = []int32{
 	32, // 37: doubledutch.command.LockRecord.waiters:type_name -> doubledutch.command.Claim
 	31, // 38: doubledutch.command.LockRecord.ask:type_name -> doubledutch.command.AskRecord
 	0,  // 39: doubledutch.command.Claim.mode:type_name -> doubledutch.command.Mode
-	32, // 40: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
-	32, // 41: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
-	35, // 42: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
-	0,  // 43: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
-	38, // 44: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	33, // 40: doubledutch.command.Claim.first:type_name -> doubledutch.command.FirstGrant
+	32, // 41: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
+	32, // 42: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
+	36, // 43: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
+	0,  // 44: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
+	39, // 45: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_command_proto_init() }
@@ -4248,7 +4317,7 @@ func file_internal_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_command_proto_rawDesc), len(file_internal_command_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,7 +23,7 @@ func (t *Table) acquire(a *command.Acquire) Outcome {
 		return t.acquireKey(key, a)
 	})
 	if o.Code == Held && o.Holder == nil {
-		o.Holder = t.describeFor(a)
+		o.Holder, o.Expected = t.describeFor(a)
 	}
 	return o
 }
@@ -50,7 +50,7 @@ func (t *Table) acquireKey(key Key, a *command.Acquire) Outcome {
 	}
 	switch {
 	case t.spent.has(key):
-		return Outcome{Code: KeySpent}
+		return t.unlessBroken(a.GetKey(), KeySpent)
 	case t.sharedSession(a.GetKey()) != nil:
 		return Outcome{Code: KeyInUse}
 	case a.GetSession() == "":
@@ -82,16 +82,16 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 	if a.GetWait() == 0 {
 		t.drop(c, EventTimedOut, keepKey)
 		t.serve(c)
-		return Outcome{Code: Held, Holder: t.describeFor(a)}
+		o := Outcome{Code: Held}
+		o.Holder, o.Expected = t.describeFor(a)
+		return o
 	}
 	if c.attachment != a.GetAttachment() {
 		t.emit(c.event(EventSuperseded))
 		c.attachment = a.GetAttachment()
 	}
 	t.await(c, a.GetWait())
-	o := Outcome{Code: Waiting, Position: c.position()}
-	o.Mode, o.Slots = c.kind()
-	return o
+	return t.placed(c, c.position())
 }
 
 // is tells whether a asks for what c is.
@@ -186,7 +186,7 @@ func (t *Table) reenter(key Key, held *claim, a *command.Acquire) Outcome {
 func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome {
 	switch {
 	case a.GetWait() == 0:
-		return Outcome{Code: Held, Holder: l.describe()}
+		return Outcome{Code: Held, Holder: l.describe(), Expected: t.expect(l, l.waiters.len()+1)}
 	case l.waiters.len() >= int(t.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
 	}
@@ -204,10 +204,17 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	t.joinQueue(c)
 	t.await(c, a.GetWait())
 	t.emit(c.event(EventQueued))
-	o := Outcome{Code: Waiting, Mode: c.modeOf(), Slots: l.slots, Position: l.waiters.len()}
+	position := l.waiters.len()
 	if c.next != nil {
-		o.Position = c.position()
+		position = c.position()
 	}
+	return t.placed(c, position)
+}
+
+// placed is the outcome for a key that waits.
+func (t *Table) placed(c *claim, position int) Outcome {
+	o := Outcome{Code: Waiting, Position: position, Expected: t.expectPlace(c, position)}
+	o.Mode, o.Slots = c.kind()
 	return o
 }
 

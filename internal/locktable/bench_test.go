@@ -51,6 +51,8 @@ func hold(tb testing.TB, n int) *Table {
 // BenchmarkApply measures one command per operation, or a pair where the name says so. The commands are made beforehand.
 func BenchmarkApply(b *testing.B) {
 	b.Run("AcquireReleasePair", benchPair)
+	b.Run("AcquireReleasePair/names=250000", func(b *testing.B) { benchNames(b, false) })
+	b.Run("AcquireReleasePair/names=250000/remembered", func(b *testing.B) { benchNames(b, true) })
 	b.Run("Renew/held=100000", benchRenew)
 	b.Run("HandOff/waiters=100", benchHandOff)
 	b.Run("Expire/batch=10000", benchExpire)
@@ -75,6 +77,39 @@ func benchPair(b *testing.B) {
 		if outs, _ := t.Apply(now, releases[i%n]); outs[0].Code != Released {
 			b.Fatal(showOutcome(outs[0]))
 		}
+	}
+}
+
+// benchNames is benchPair with 250,000 names that come one after the other, without past holds, or with as many as can be
+// remembered, so that each that comes drives another one out.
+func benchNames(b *testing.B, remembered bool) {
+	const n = 250_000
+	t := New(benchSettings())
+	acquires, releases := make([][]*command.Command, n), make([][]*command.Command, n)
+	for i := range n {
+		name := fmt.Sprintf("lock-%08d", i)
+		acquires[i] = []*command.Command{acquireCommand(name, benchKey(i), 0)}
+		releases[i] = []*command.Command{command.FromRelease(&command.Release{Name: name, Key: benchKey(i)})}
+	}
+	if remembered {
+		t.Apply(0, []*command.Command{command.FromCalendar(&command.Calendar{At: 1})})
+	}
+	pair := func(i int) {
+		// The keys are forgotten before they come again, the past holds are not.
+		t.Apply(t.Now()+1, acquires[i%n])
+		if outs, _ := t.Apply(t.Now(), releases[i%n]); outs[0].Code != Released {
+			b.Fatal(showOutcome(outs[0]))
+		}
+	}
+	for i := range n / 2 {
+		pair(i)
+	}
+	b.ReportAllocs()
+	for i := n / 2; b.Loop(); i++ {
+		pair(i)
+	}
+	if remembered != (t.Stats().History == defaultMaxHistory) {
+		b.Fatalf("%d past holds", t.Stats().History)
 	}
 }
 

@@ -51,7 +51,7 @@
 //
 // The end of a session is told before the ends of its keys. The id of a session is spent after its keys.
 //
-// Refusals are looked for in this order: Invalid, the request number, the known key, KeySpent, KeyInUse (the id of a
+// Refusals are looked for in this order: Invalid, the request number, the known key, KeySpent or Broken, KeyInUse (the id of a
 // session as key), NoSession or SessionPrivate, TooManyKeys, ModeMismatch, TooManyLocks, Held, TooManyWaiters,
 // TooManyHolders, TooManyKeys (of all), TooMuchText, Deadlock. An acquire that the queue grants is refused nothing any more.
 //
@@ -118,28 +118,50 @@
 // with one exception: a question that takes more than 32,768 looks at holds and places (queues of that length, of sessions
 // that hold and wait elsewhere) is not pursued, and the asker gets its place.
 //
-// Asking. An Ask is told to the holders in the answers to their renewals by key, and to observers; the newest counts. It
-// goes when the lock has no holder any more or its time is over. Of a lock that nobody holds it is NotHeld.
+// Asking. An Ask is told to the holders in the answers to their renewals by key (or by the id of a private session), and to
+// observers; the newest counts. One that says the same as the one that counts is a repetition: it changes nothing and is
+// not told to observers again. It goes when the lock has no holder any more or its time is over. Of a lock that nobody
+// holds it is NotHeld. Its words count as text. The holder of a set is told what is asked about the first of its locks, in
+// the order of their names, about which anything is.
 //
-// Breaking. A Break ends, like an expiry, all holds with tokens up to the one that it names; their keys are spent, and a
-// Renew or Release by one of them is Broken, with the reason, as long as the key is remembered as spent. Sessions live on.
-// If there is no such hold it is NotHeld.
+// Breaking. A Break ends, like an expiry, all holds with tokens up to the one that it names (Released, and how many keys);
+// their keys are spent, and a Renew, Release, HandOver or Acquire by one of them, or a RenewSession by the id of a private
+// session, is Broken, with the reason, as long as the key is remembered as spent and there is room for its reason: the
+// reasons may take an eighth of Settings.MaxTextBytes, of their own; the oldest are forgotten first, the keys then are just
+// spent. Shared sessions live on. If there is no such hold it is NotHeld. A set that holds the lock is broken on all its locks.
 //
-// Handing over. The hold is released, and the first waiter that named the successor as its owner is granted, before all
-// others, if it is eligible in everything but its place in the queue; otherwise it is NoSuccessor and nothing changes. Only
-// the only holder of a lock can hand it over, and no set and to no set.
+// Handing over. The hold is released, and the first waiter whose owner is the successor is granted, before all others, if it
+// is eligible in everything but its place in the queue; otherwise it is NoSuccessor and nothing changes. A waiter's owner is
+// the one that its acquire named, or else that of its session. Only the only holder of a lock can hand it over (none of
+// several keys of a counted hold), and no set and to no set, and only to a session that waits for nothing else: whoever is
+// overtaken then waits for somebody who can proceed, so that a hand-over closes no cycle. After the grant the queue is looked at
+// as always.
+//
+// Level. A table begins at level 1, and Raise raises it. At level 1 it agrees with servers of version 1: it remembers no past
+// holds, refuses nothing as Deadlock, gives the places of one session no place together, and is written in snapshots of
+// version 1. Commands of version 2 come after the Raise only. Sessions that came to wait for each other before it may go on so.
 //
 // Past holds. When a hold ends, however it ends, it is remembered: up to Settings.MaxHistoryPerLock of one lock and
-// MaxHistory in all, the oldest forgotten first, and for HistoryRetention. An undelivered hold that was taken back is not
-// remembered. The mean of the remembered times of a lock gives what an acquire is told to expect: for the head of the queue
-// what is left of the present hold's mean (not less than 0), and one mean more for each place; for a semaphore, divided by
-// its slots; 0 while nothing is remembered. Holds of a session that is re-entrant count once, with their first grant and
-// last end.
+// MaxHistory in all, the oldest forgotten first, and for HistoryRetention. Their texts (name, owner, order and reason) may
+// take an eighth of MaxTextBytes, of their own, so that remembering refuses nobody anything; beyond that, too, the oldest go.
+// A lower limit per lock counts from the lock's next past hold on. An undelivered hold that was taken back is not remembered.
+// A counted hold (re-entrance) is one past hold, from the first grant of those of its keys that were not taken back (of
+// several at that time, the one that had waited longest) to the end of its last key, as which it ended. A past hold's owner
+// is the one that its acquire named, or else that of its session. A set is remembered once with each of its locks.
+//
+// Expected waits. The mean of the remembered times of a lock, in whole microseconds, gives what an acquire is told to
+// expect: for the head of the queue what is left of the mean for the hold of the lock's first holder (not less than 0), and
+// one mean more for each place; for a semaphore, all that divided by its slots; and while a delay blocks the lock, not less
+// than what is left of that. It is 0 while nothing is remembered. A place further back than CountedPositions counts as that
+// in a repeated acquire. A refused acquire is told what the end of the queue would have to expect. A
+// set that waits is told the longest of its locks, and one that is refused that of the lock which Held tells about.
 //
 // Calendar. The calendar is cluster time plus an offset that Calendar commands set. A reading that is ahead of the calendar
 // by more than a millisecond is taken over; one that is behind changes nothing, unless it is forced. So the calendar never
 // goes back by itself, and between readings it goes as fast as cluster time. The offsets are remembered as long as past
-// holds are, but at most 1,000 of them, so that the calendar time of a past moment can be told.
+// holds are, so that the calendar time of a past moment can be told, but at most 1,000 of them: when there are more, the one
+// goes that changed the calendar least (of those the oldest; never the first nor the newest). For moments before the first
+// offset that is remembered, the calendar is not known.
 //
 // Tasks. A task is named like a lock, in a room of its own. It has a claimant or none. A ClaimTask on an unknown name, or on
 // a task that can be claimed, makes the key its claimant: the attempt counts, takes the next token, and lives in the key's
@@ -168,6 +190,7 @@
 // versions agree until then. The callers see to it that no command above the level is applied.
 //
 // Limits. All limits are in Settings, which are part of the replicated state. Over a limit on locks, waiters, sessions
-// or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields in
-// a Configure are refused: settings are replaced as a whole.
+// or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields of
+// version 1 in a Configure are refused: settings are replaced as a whole. In those of version 2, 0 stands for a default that
+// never changes.
 package locktable

@@ -74,6 +74,20 @@ func TestExploreMany(t *testing.T) {
 	explore(t, movesOfMany(t), depth)
 }
 
+// TestExploreCare does so, less deep, with asking, breaking and handing over.
+func TestExploreCare(t *testing.T) {
+	depth := exploreDepth - 2
+	if testing.Short() {
+		depth = 4
+	}
+	explore(t, append(parseMoves(t, []string{
+		"acquire k1 db ttl=2 wait=1 lock-delay=1 owner=ann via=1", "acquire k2 db ttl=3 wait=-1 owner=bob", "release k1 db", "abandon k1 via=1",
+		"acquire a1 db session=s1 wait=-1 owner=bob", "acquire a2 db session=s1 wait=-1 via=1", "abandon a2 via=1", "release a1 db", "renew k1 db",
+		"ask db owner=eve within=1", "break db token=2 reason=why", "hand-over k1 db to=bob", "hand-over a1 db to=ann",
+		"acquire p set=db,x ttl=2 wait=-1 owner=ann",
+	}), move{name: "1s", advance: time.Second}, move{name: "due", due: true}), depth)
+}
+
 // explore goes breadth-first through all orders of moves, once through each state, and compares with the model.
 func explore(t *testing.T, all []move, depth int) {
 	t.Helper()
@@ -186,6 +200,19 @@ func (m *model) canonical() string {
 	}
 	for _, s := range m.spent {
 		b.WriteString(s.key[:2])
+		if s.broken {
+			b.WriteString("!")
+		}
 	}
+	for _, a := range m.asks {
+		fmt.Fprintf(&b, "ask %d;", rel(a.until))
+	}
+	for _, e := range m.ended {
+		fmt.Fprintf(&b, "ended %d %d;", rel(e.since), e.waited)
+	}
+	for _, p := range m.past {
+		fmt.Fprintf(&b, "past %d %d %d;", p.Ended-p.Since, p.How, p.Waited)
+	}
+	b.WriteByte(byte('0' + m.level))
 	return b.String()
 }

@@ -151,6 +151,10 @@ func seal(body []byte) []byte {
 			tr.Locks++
 		case r.GetSpent() != nil:
 			tr.Spent += uint64(len(r.GetSpent().GetKeys()))
+		case r.GetHistory() != nil:
+			tr.History += uint64(len(r.GetHistory().GetHolds()))
+		case r.GetBroken() != nil:
+			tr.Broken++
 		}
 	}
 	sum := sha256.Sum256(body)

@@ -22,6 +22,7 @@ type generator struct {
 	m       *model
 	log     []*command.Command // all commands so far, for re-delivery
 	request uint64
+	plain   bool // nothing of version 2, for a table of level 1
 }
 
 const (
@@ -98,6 +99,9 @@ func (g *generator) entry() []*command.Command {
 }
 
 func (g *generator) command() *command.Command {
+	if !g.plain && g.c.Intn(10) == 0 {
+		return g.care()
+	}
 	switch n := g.c.Intn(100); {
 	case n < 12 && len(g.log) > 0:
 		if back := min(len(g.log), 25); g.c.Intn(4) > 0 {
@@ -194,7 +198,7 @@ func (g *generator) acquire() *command.Command {
 	if g.c.Intn(8) == 0 {
 		a.LockDelay = g.duration(4, 60)
 	}
-	if g.c.Intn(6) == 0 {
+	if g.c.Intn(6) == 0 && !g.plain {
 		g.asSet(a)
 	}
 	if c := g.claim(6); c != nil {
@@ -328,7 +332,7 @@ func (g *generator) configure() *command.Command {
 	if g.c.Intn(12) == 0 {
 		s.MaxLocks = 0
 	}
-	if g.c.Intn(3) == 0 {
+	if g.c.Intn(3) == 0 && !g.plain {
 		s.MaxSet = uint32(1 + g.c.Intn(3))
 	}
 	return command.FromConfigure(&command.Configure{Settings: s})

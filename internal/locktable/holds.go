@@ -42,12 +42,12 @@ func (t *Table) release(r *command.Release) Outcome {
 	}
 	c := t.claimOf(r.GetName(), r.GetKey())
 	if c == nil && r.GetSession() == "" {
-		return Outcome{Code: NotHeld}
+		return t.notHeld(r.GetKey())
 	}
 	q := request{number: r.GetRequest(), op: opRelease, key: r.GetKey()}
 	return t.inSession(r.GetSession(), q, c, func() Outcome {
 		if c == nil {
-			return Outcome{Code: NotHeld}
+			return t.notHeld(r.GetKey())
 		}
 		return Outcome{Code: Released, Released: t.giveUp(c)}
 	})
@@ -60,13 +60,16 @@ func (t *Table) renew(r *command.Renew) Outcome {
 	c := t.claimOf(r.GetName(), r.GetKey())
 	q := request{number: r.GetRequest(), op: opRenew, key: r.GetKey()}
 	return t.inSession(r.GetSession(), q, c, func() Outcome {
+		if c == nil {
+			return t.notHeld(r.GetKey())
+		}
 		return t.renewHold(c, time.Duration(r.GetTtl()))
 	})
 }
 
 // renewHold renews the session that c lives in.
 func (t *Table) renewHold(c *claim, ttl time.Duration) Outcome {
-	if c == nil || c.waiting() {
+	if c.waiting() {
 		return Outcome{Code: NotHeld}
 	}
 	var o Outcome
@@ -79,6 +82,7 @@ func (t *Table) renewHold(c *claim, ttl time.Duration) Outcome {
 	}
 	o.Token = c.token
 	o.Mode, o.Slots = c.kind()
+	o.Ask = t.askOfHold(c)
 	return o
 }
 

@@ -20,6 +20,7 @@ type checker struct {
 	claims map[*claim]bool // seen among holders and waiters
 	counts Stats
 	timers int
+	asks   int
 	text   uint64
 	// Claims of sets count one by one, sets, and the claims that sets say they have; keys, a set as one.
 	inSets, sets, members, keys int
@@ -46,6 +47,8 @@ func (c *checker) run() {
 		return true
 	})
 	c.indexes()
+	c.care()
+	c.must(c.asks == len(c.t.asks), "%d locks with an ask, %d in the index", c.asks, len(c.t.asks))
 }
 
 func (c *checker) lock(l *lock) {
@@ -59,6 +62,7 @@ func (c *checker) lock(l *lock) {
 	c.holders(l)
 	c.waiters(l)
 	c.must(!l.listed && len(c.t.toLookAt) == 0, "lock %q is still to be looked at", l.name)
+	c.ask(l)
 	if w := l.waiters.head; w != nil {
 		c.must(!c.t.eligible(w), "lock %q: the head of the queue could be granted", l.name)
 	}
@@ -143,6 +147,7 @@ func (c *checker) claim(l *lock, x *claim) {
 	c.must(!c.t.spent.has(x.key), "lock %q has a claim with a spent key", l.name)
 	c.must(x.session != nil || x.lead().ttl >= MinTTL, "lock %q has a claim without a lifetime", l.name)
 	c.must(l.slots == 0 || x.modeOf() == Exclusive, "lock %q: a shared permit", l.name)
+	c.first(x)
 	c.claims[x] = true
 	if x.set() != nil {
 		c.inSets++

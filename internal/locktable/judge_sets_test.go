@@ -22,7 +22,7 @@ func (j *judge) queued(e Event) {
 	session := j.sessionOf[e.Key]
 	for i, k := range q {
 		p := j.place[jKey{k, e.Lock}]
-		if session != "" && p.session == session && p.mode == e.Mode && e.Slots == 0 && e.Set == 0 {
+		if j.level >= 2 && session != "" && p.session == session && p.mode == e.Mode && e.Slots == 0 && e.Set == 0 {
 			at = i + 1
 		}
 	}
@@ -187,7 +187,7 @@ func give(cs []*jClaim, c *jClaim) {
 
 // progress checks that nobody waits for ever.
 func (j *judge) progress() error {
-	if !j.mayWaitForEver() {
+	if j.level < 2 || j.late || !j.mayWaitForEver() {
 		return nil
 	}
 	if left := leftOver(j.claims()); len(left) > 0 {

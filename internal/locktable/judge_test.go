@@ -31,6 +31,7 @@ type judge struct {
 	setGrants   int
 	setWaits    int
 	deadlocks   int
+	jCare
 }
 
 type jHold struct {
@@ -66,6 +67,7 @@ func newJudge(s *command.Settings) *judge {
 		sessions: map[string]*jSession{}, retention: time.Duration(Never), maxSpent: 1 << 30,
 	}
 	j.settings(s)
+	j.newCare(s)
 	return j
 }
 
@@ -111,6 +113,9 @@ func (j *judge) entry(now Time, cmds []*command.Command, outs []Outcome, events 
 	if err := j.progress(); err != nil {
 		return err
 	}
+	if err := j.careCommands(cmds, outs); err != nil {
+		return err
+	}
 	return j.exclusion()
 }
 
@@ -129,6 +134,10 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 		}
 		if o := c.GetOpenSession(); o != nil && outs[i].Code == Opened {
 			j.opening[o.GetId()] = outs[i].Deadline
+			if j.sessionOwners[o.GetId()] == nil {
+				j.sessionOwners[o.GetId()] = map[string]bool{}
+			}
+			j.sessionOwners[o.GetId()][o.GetOwner()] = true
 		}
 	}
 }
@@ -137,14 +146,17 @@ func (j *judge) event(e Event, cmds []*command.Command) error {
 	switch e.Kind {
 	case EventQueued:
 		j.queued(e)
+		j.owners[e.Key] = e.Owner
 		j.place[jKey{e.Key, e.Lock}] = &jPlace{
 			lock: e.Lock, waitUntil: Never, session: j.sessionOf[e.Key], mode: e.Mode, slots: e.Slots, set: e.Set,
 		}
 		return nil
 	case EventGranted:
 		return j.granted(e, cmds)
-	case EventReleased, EventExpired:
+	case EventReleased, EventExpired, EventBroken, EventHandedOver:
 		return j.ended(e, cmds)
+	case EventAsked:
+		return j.askedOf(e)
 	case EventCancelled, EventTimedOut:
 		return j.left(e, cmds)
 	case EventSuperseded:
@@ -179,10 +191,17 @@ func (j *judge) granted(e Event, cmds []*command.Command) error {
 	if err := j.tokenRises(e); err != nil {
 		return err
 	}
+	successor := j.successor(e)
+	if by, ok := j.handed[e.Lock]; ok && !successor {
+		return fmt.Errorf("handed over to %q, granted to %q", by, e.Owner)
+	}
+	delete(j.handed, e.Lock)
 	reentrant := e.Token < j.lastToken || e.Token == j.lastToken && j.tokenLive(e.Lock, e.Token)
 	q := j.queues[e.Lock]
 	at := slices.Index(q, e.Key)
 	switch {
+	case at > 0 && successor:
+		j.queues[e.Lock] = slices.Delete(slices.Clone(q), at, at+1)
 	case at > 0 && !reentrant && slices.ContainsFunc(q[:at], func(k Key) bool { return j.alive(jKey{k, e.Lock}) }):
 		return fmt.Errorf("S8: granted from position %d", at+1)
 	case at >= 0 && !j.alive(me):
@@ -216,6 +235,7 @@ func (j *judge) granted(e Event, cmds []*command.Command) error {
 	j.lastToken = max(j.lastToken, e.Token)
 	delete(j.place, me)
 	j.live[me] = &jHold{e.Lock, e.Mode, e.Slots, e.Token, e.Deadline, j.now, session, e.Set}
+	j.begun(e)
 	return j.exclusion()
 }
 
@@ -265,7 +285,13 @@ func (j *judge) ended(e Event, cmds []*command.Command) error {
 	}
 	delete(j.live, me)
 	session := h.session
+	if e.Kind == EventBroken || e.Kind == EventHandedOver {
+		j.spend(e.Key)
+		j.over(e, true)
+		return j.ordered(e, h, cmds)
+	}
 	if e.Kind == EventExpired {
+		j.over(e, true)
 		j.expired++
 		if d := j.deadlineOf(h, session); d > j.now {
 			return fmt.Errorf("S5: expired %d ns early", d-j.now)
@@ -280,6 +306,7 @@ func (j *judge) ended(e Event, cmds []*command.Command) error {
 	if byRelease && !byAbandon {
 		j.spend(e.Key)
 	}
+	j.over(e, !byAbandon)
 	return nil
 }
 

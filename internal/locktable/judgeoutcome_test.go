@@ -16,7 +16,10 @@ func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
 	case *command.Command_Acquire:
 		return j.acquired(op.Acquire, o, events)
 	case *command.Command_Renew:
-		if k, ok := ParseKey(op.Renew.GetKey()); ok && o.Code == Renewed {
+		if s := j.sessions[op.Renew.GetSession()]; s != nil && o.Code == Renewed && op.Renew.GetRequest() != 0 {
+			// Perhaps an old answer, to a question about a key that stands for something else by now.
+			s.deadline = o.Deadline
+		} else if k, ok := ParseKey(op.Renew.GetKey()); ok && o.Code == Renewed {
 			return j.renewed(k, op.Renew.GetName(), o, events, op.Renew.GetRequest() != 0)
 		}
 	case *command.Command_RenewSession:

@@ -37,7 +37,6 @@ const (
 	defaultMaxOwner       = 256
 	defaultMaxMetadata    = 4 << 10
 	defaultMaxSlots       = 1_000_000
-	defaultMaxSet         = 64
 
 	// MinTTL is the shortest lifetime; shorter wishes are rounded up to it by the door.
 	MinTTL = time.Millisecond
@@ -53,7 +52,8 @@ const (
 	maxStringLimit = 64 << 10
 )
 
-// DefaultSettings returns the limits of a new table. The caller owns the result.
+// DefaultSettings returns the limits of a new table. The caller owns the result. The fields of version 2 are left 0, which
+// stands for their defaults: a cluster whose members know version 1 only can be given these settings.
 func DefaultSettings() *command.Settings {
 	return &command.Settings{
 		MaxTtl:               int64(defaultMaxTTL),
@@ -77,7 +77,7 @@ func DefaultSettings() *command.Settings {
 	}
 }
 
-// CheckSettings returns what is wrong with s, or nil. Every field must be set: settings are replaced as a whole.
+// CheckSettings returns what is wrong with s, or nil. Every field of version 1 must be set: settings are replaced as a whole.
 func CheckSettings(s *command.Settings) error {
 	if s == nil {
 		return errors.New("settings are missing")
@@ -122,16 +122,8 @@ func CheckSettings(s *command.Settings) error {
 	return checkSettings2(s)
 }
 
-// checkSettings2 checks the settings that came with version 2. Zero stands for the default.
-func checkSettings2(s *command.Settings) error {
-	if s.GetMaxSet() > maxMaxSet {
-		return fmt.Errorf("setting max_set must be at most %d", maxMaxSet)
-	}
-	return nil
-}
-
 // SameSettings tells whether a and b allow the same.
-func SameSettings(a, b *command.Settings) bool { return proto.Equal(a, b) }
+func SameSettings(a, b *command.Settings) bool { return proto.Equal(withDefaults(a), withDefaults(b)) }
 
 // CheckName returns what is wrong with a lock's name, or nil: 1 to Settings.MaxName bytes of UTF-8 without control
 // characters, and neither "." nor "..".

@@ -53,6 +53,7 @@ type extra struct {
 	until           Time          // of a waiter: when its wait ends
 	waited          time.Duration // of a hold: how long it stood in the queue
 	set             *set          // nil: plain
+	first           *firstGrant   // of a counted hold, if that was with a key that has ended; of a set, each claim has its own
 	// Among the claims of the session.
 	sessionPrev, sessionNext *claim
 }
@@ -172,9 +173,12 @@ func (l *lock) used() bool { return l.holders.n+l.waiters.n > 0 }
 
 // admits tells whether one more hold of that mode would conflict with none of the present ones.
 func (l *lock) admits(m Mode) bool {
+	return l.block == nil && l.fits(m)
+}
+
+// fits is admits without a look at delays.
+func (l *lock) fits(m Mode) bool {
 	switch {
-	case l.block != nil:
-		return false
 	case l.holders.n == 0:
 		return true
 	case l.slots > 0:
@@ -275,7 +279,7 @@ const (
 	keepKey  afterwards = false
 )
 
-// end takes the hold c away, as released or expired, on all its locks. The caller serves them.
+// end takes the hold c away, as released, expired, broken or handed over, on all its locks. The caller serves them.
 func (t *Table) end(c *claim, kind EventKind) {
 	t.endHold(c, kind, spendKey)
 }
@@ -283,27 +287,39 @@ func (t *Table) end(c *claim, kind EventKind) {
 func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
 	if set := c.set(); set != nil {
 		for _, m := range set.members {
-			t.leaveHolders(m, kind)
+			t.leaveHolders(m, kind, a)
 		}
 	} else {
-		t.leaveHolders(c, kind)
+		t.leaveHolders(c, kind, a)
+	}
+	if kind == EventBroken {
+		t.spent.broken.add(c.key, t.now, t.order)
 	}
 	t.forget(c, a)
 }
 
-func (t *Table) leaveHolders(c *claim, kind EventKind) {
+func (t *Table) leaveHolders(c *claim, kind EventKind, a afterwards) {
 	l := c.lock
 	t.touch(l)
 	l.holders.remove(c)
 	if t.counts.Holders--; l.holders.n == 0 {
 		t.counts.Held--
 	}
-	if kind == EventExpired {
+	if kind == EventExpired || kind == EventBroken {
 		t.delay(l, c.details().lockDelay)
 	}
 	e := c.event(kind)
 	e.HeldFor = t.now.Sub(c.since)
+	if t.order != nil {
+		e.By, e.Reason = t.order.by, t.order.reason
+	}
 	t.emit(e)
+	if t.remembers() {
+		t.remember(c, kind, a)
+	}
+	if l.holders.n == 0 {
+		t.dropAsk(l)
+	}
 }
 
 // drop takes the place c out of the queues of all its locks. The caller serves them.
@@ -324,7 +340,7 @@ func (t *Table) dropPlace(c *claim, kind EventKind) {
 	e := c.event(kind)
 	e.Waited = t.now.Sub(c.since)
 	if kind == EventTimedOut {
-		e.Holder = c.lock.describe()
+		e.Holder, e.Expected = c.lock.describe(), t.expect(c.lock, c.lock.waiters.len()+1)
 	}
 	t.emit(e)
 }

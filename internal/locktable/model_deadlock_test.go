@@ -22,16 +22,9 @@ func (c *mClaim) who() string {
 	return c.key
 }
 
-func (m *model) ownerOf(c *mClaim) string {
-	if s := m.session(c.session); s != nil && c.owner == "" {
-		return s.owner
-	}
-	return c.owner
-}
-
 // copied returns a model with copies of the claims, in which no time passes and nothing is blocked.
 func (m *model) copied() *model {
-	d := &model{settings: m.settings, token: m.token, grants: m.grants, now: -1}
+	d := &model{settings: m.settings, mCare: mCare{level: m.level}, token: m.token, grants: m.grants, now: -1}
 	for _, s := range m.sessions {
 		d.sessions = append(d.sessions, &mSession{id: s.id, owner: s.owner})
 	}

@@ -3,6 +3,7 @@ package locktable
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
@@ -146,17 +147,41 @@ func (m *model) ofSession(session, lock string) *mClaim {
 	return nil
 }
 
-// inTheWay tells about the lock that keeps a from being granted at once.
-func (m *model) inTheWay(a *command.Acquire) *Holder {
+// inTheWay returns the lock that keeps a from being granted at once.
+func (m *model) inTheWay(a *command.Acquire) string {
 	if a.GetSet() == nil {
-		return m.holder(a.GetName())
+		return a.GetName()
 	}
 	for _, x := range mSorted(a.GetSet()) {
 		if !m.atOnce(x) || m.ofSession(a.GetSession(), x.GetName()) != nil {
-			return m.holder(x.GetName())
+			return x.GetName()
 		}
 	}
-	return m.holder(mSorted(a.GetSet())[0].GetName())
+	return mSorted(a.GetSet())[0].GetName()
+}
+
+func (m *model) refusedAsHeld(a *command.Acquire) Outcome {
+	lock := m.inTheWay(a)
+	return Outcome{Code: Held, Holder: m.holder(lock), Expected: m.joining(lock)}
+}
+
+// expectPlace says how long the place c may take: as long as on the worst of its locks.
+func (m *model) expectPlace(c *mClaim) time.Duration {
+	var d time.Duration
+	for _, x := range c.all() {
+		d = max(d, m.expect(x.lock, m.position(x)))
+	}
+	return d
+}
+
+// askOfHold returns what is asked of the holders of the first lock of c of which anything is.
+func (m *model) askOfHold(c *mClaim) *AskInfo {
+	for _, lock := range c.locks() {
+		if a := m.askInfo(lock); a != nil {
+			return a
+		}
+	}
+	return nil
 }
 
 // enterSet answers an acquire of a set with a fresh key.
@@ -178,7 +203,7 @@ func (m *model) enterSet(a *command.Acquire) Outcome {
 		return Outcome{Code: code}
 	}
 	if !free && a.GetWait() == 0 {
-		return Outcome{Code: Held, Holder: m.inTheWay(a)}
+		return m.refusedAsHeld(a)
 	}
 	group := m.newGroup(a, set)
 	if code, full := m.fullForSet(set, group, free); full {
@@ -317,7 +342,7 @@ func (m *model) head(lock string) *mClaim {
 func (m *model) standInLine(c *mClaim) {
 	all := m.waiters(c.lock)
 	for i := len(all) - 1; i >= 0; i-- {
-		if x := all[i]; c.session != "" && x.session == c.session && x.mode == c.mode && x.slots == 0 && c.group == nil {
+		if x := all[i]; m.level >= 2 && c.session != "" && x.session == c.session && x.mode == c.mode && x.slots == 0 && c.group == nil {
 			for _, later := range all[i+1:] {
 				later.pos++
 			}

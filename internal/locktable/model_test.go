@@ -22,6 +22,7 @@ type model struct {
 	spent    []mSpent // oldest first
 	events   []Event
 	graphs   []*mGraph // of the deadlocks of the present entry; nil: its own lock
+	mCare
 }
 
 // mClaim is a key with a place or a hold.
@@ -31,6 +32,7 @@ type mClaim struct {
 	mode             Mode
 	slots            uint32
 	owner, meta      string
+	sessionOwner     string
 	seq              uint64
 	held             bool
 	nth              int // order of the grant among all grants
@@ -70,11 +72,13 @@ type mBlock struct {
 }
 
 type mSpent struct {
-	key string
-	at  Time
+	key    string
+	at     Time
+	broken bool // and it is still known why
+	mOrder
 }
 
-func newModel(s *command.Settings) *model { return &model{settings: s} }
+func newModel(s *command.Settings) *model { return &model{settings: s, mCare: mCare{level: 2}} }
 
 func (m *model) Now() Time { return m.now }
 
@@ -82,6 +86,7 @@ func (m *model) Now() Time { return m.now }
 func (m *model) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	m.now = max(m.now, now)
 	m.events, m.graphs = nil, nil
+	m.forgetPast()
 	for _, c := range cmds {
 		if p := c.GetPoll(); p != nil {
 			m.poll(p)
@@ -90,6 +95,7 @@ func (m *model) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	for m.fireOne() {
 	}
 	m.forgetSpent()
+	m.forgetPast()
 	var out []Outcome
 	for _, c := range cmds {
 		o := m.run(c)
@@ -131,8 +137,11 @@ func (m *model) run(c *command.Command) Outcome {
 		return m.endSessionCommand(op.EndSession)
 	case *command.Command_Configure:
 		return m.configure(op.Configure)
+	case *command.Command_Raise:
+		m.level = max(m.level, op.Raise.GetVersion())
+		return Outcome{Code: Done}
 	}
-	panic("unknown command")
+	return m.runCare(c)
 }
 
 // --- looking things up ---
@@ -255,6 +264,9 @@ func (m *model) earliest() (mDeadline, bool) {
 	for _, s := range m.sessions {
 		consider(s.deadline, s.seq, func() { m.endSession(s, EventExpired) })
 	}
+	for _, a := range m.asks {
+		consider(a.until, 0, func() { m.unask(a.lock) })
+	}
 	for _, b := range m.blocks {
 		consider(b.until, b.seq, func() { m.unblock(b) })
 	}
@@ -289,7 +301,8 @@ func (m *model) endWait(c *mClaim) {
 // timedOut tells that the wait of c, which is gone, ran out.
 func (m *model) timedOut(c *mClaim) {
 	for _, x := range c.all() {
-		m.event(EventTimedOut, x).Holder = m.holder(x.lock)
+		e := m.event(EventTimedOut, x)
+		e.Holder, e.Expected = m.holder(x.lock), m.joining(x.lock)
 	}
 }
 

@@ -73,7 +73,12 @@ func (m *model) numbered(session string, request uint64, op, key string, f func(
 	} else if r.code == Renewed {
 		return Outcome{Code: Renewed, TTL: s.ttl, Deadline: s.deadline}
 	} else {
-		return Outcome{Code: r.code, Released: r.released}
+		o := m.unlessBroken(key, r.code)
+		if r.code != KeySpent && r.code != Broken {
+			o = Outcome{Code: r.code}
+		}
+		o.Released = r.released
+		return o
 	}
 }
 
@@ -124,13 +129,16 @@ func (m *model) acquire(a *command.Acquire) Outcome {
 		return o
 	}
 	if r.code == Held {
-		return Outcome{Code: Held, Holder: m.inTheWay(a)}
+		return m.refusedAsHeld(a)
+	}
+	if r.code == KeySpent || r.code == Broken {
+		return m.unlessBroken(a.GetKey(), r.code)
 	}
 	if r.code != Granted && r.code != Waiting {
 		return Outcome{Code: r.code}
 	}
 	if m.claim(a.GetKey()) == nil && m.isSpent(a.GetKey()) {
-		return Outcome{Code: KeySpent}
+		return m.unlessBroken(a.GetKey(), KeySpent)
 	}
 	// The key answers for itself, or it was taken back without being spent. A wrong duplicate changes nothing.
 	o = m.acquireKey(a)
@@ -145,7 +153,7 @@ func (m *model) acquireKey(a *command.Acquire) Outcome {
 		return m.again(c, a)
 	}
 	if m.isSpent(a.GetKey()) {
-		return Outcome{Code: KeySpent}
+		return m.unlessBroken(a.GetKey(), KeySpent)
 	}
 	if m.session(a.GetKey()) != nil {
 		return Outcome{Code: KeyInUse}
@@ -178,7 +186,7 @@ func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
 		m.drop(c)
 		m.timedOut(c)
 		m.look(c.locks()...)
-		return Outcome{Code: Held, Holder: m.inTheWay(a)}
+		return m.refusedAsHeld(a)
 	}
 	if c.attachment != a.GetAttachment() {
 		m.event(EventSuperseded, c)
@@ -206,7 +214,7 @@ func (m *model) granted(c *mClaim) Outcome {
 }
 
 func (m *model) waiting(c *mClaim) Outcome {
-	o := Outcome{Code: Waiting, Position: m.worstPosition(c)}
+	o := Outcome{Code: Waiting, Position: m.worstPosition(c), Expected: m.expectPlace(c)}
 	o.Mode, o.Slots = c.shown()
 	return o
 }
@@ -232,6 +240,9 @@ func (m *model) textWith(lock string) uint64 {
 	for _, s := range m.sessions {
 		n += len(s.owner) + len(s.meta)
 	}
+	for _, a := range m.asks {
+		n += len(a.owner) + len(a.reason)
+	}
 	return uint64(n)
 }
 
@@ -254,7 +265,7 @@ func (m *model) enter(a *command.Acquire) Outcome {
 	case len(others) == 0 && m.block(lock) == nil && m.Stats().Locks >= int(m.settings.GetMaxLocks()):
 		return Outcome{Code: TooManyLocks}
 	case !free && a.GetWait() == 0:
-		return Outcome{Code: Held, Holder: m.holder(lock)}
+		return Outcome{Code: Held, Holder: m.holder(lock), Expected: m.joining(lock)}
 	case !free && len(waiters) >= int(m.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
 	case free && len(holders) >= int(m.settings.GetMaxHoldersPerLock()):
@@ -264,7 +275,7 @@ func (m *model) enter(a *command.Acquire) Outcome {
 	case m.textWith(lock)+uint64(len(a.GetOwner())+len(a.GetMetadata())) > m.settings.GetMaxTextBytes():
 		return Outcome{Code: TooMuchText}
 	}
-	if !free {
+	if !free && m.level >= 2 {
 		if cycle := m.deadlock(session, []*mClaim{m.newClaim(a, lock, a.GetMode(), a.GetSlots())}); cycle != nil {
 			return Outcome{Code: Deadlock, Cycle: cycle}
 		}
@@ -283,16 +294,20 @@ func (m *model) enter(a *command.Acquire) Outcome {
 }
 
 func (m *model) newClaim(a *command.Acquire, lock string, mode Mode, slots uint32) *mClaim {
-	return &mClaim{
+	c := &mClaim{
 		key: a.GetKey(), session: a.GetSession(), lock: lock, mode: mode, slots: slots, owner: a.GetOwner(),
 		meta: a.GetMetadata(), queued: m.now, ttl: time.Duration(a.GetTtl()), delay: time.Duration(a.GetLockDelay()),
 	}
+	if s := m.session(c.session); s != nil {
+		c.sessionOwner = s.owner
+	}
+	return c
 }
 
 func (m *model) release(r *command.Release) Outcome {
 	c := m.claimOn(r.GetKey(), r.GetName())
 	if c == nil || r.GetRequest() > 0 && c.session != r.GetSession() {
-		return Outcome{Code: NotHeld}
+		return m.notHeld(r.GetKey())
 	}
 	return Outcome{Code: Released, Released: m.endClaims([]*mClaim{c}, EventReleased, nil)}
 }
@@ -300,7 +315,7 @@ func (m *model) release(r *command.Release) Outcome {
 func (m *model) renew(r *command.Renew) Outcome {
 	c := m.claimOn(r.GetKey(), r.GetName())
 	if c == nil || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
-		return Outcome{Code: NotHeld}
+		return m.notHeld(r.GetKey())
 	}
 	m.setAttachment(c, 0) // its client knows of the hold
 	var o Outcome
@@ -311,6 +326,7 @@ func (m *model) renew(r *command.Renew) Outcome {
 	}
 	o.Token = c.token
 	o.Mode, o.Slots = c.shown()
+	o.Ask = m.askOfHold(c)
 	return o
 }
 
@@ -328,9 +344,11 @@ func (m *model) renewSession(r *command.RenewSession) Outcome {
 	}
 	if c := m.claim(r.GetId()); c != nil && c.session == "" && c.held {
 		m.setAttachment(c, 0)
-		return m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
+		o := m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
+		o.Ask = m.askOfHold(c)
+		return o
 	}
-	return Outcome{Code: NoSession}
+	return m.unlessBroken(r.GetId(), NoSession)
 }
 
 func (m *model) endSessionCommand(e *command.EndSession) Outcome {
@@ -350,7 +368,10 @@ func (m *model) abandon(a *command.Abandon) Outcome {
 	}
 	m.drop(c)
 	if c.held {
-		m.tell(EventReleased, c)
+		for _, x := range c.all() {
+			m.event(EventReleased, x)
+			m.rememberHold(x, EventReleased, false)
+		}
 	} else {
 		m.tell(EventCancelled, c)
 	}
@@ -405,7 +426,11 @@ func (m *model) configure(c *command.Configure) Outcome {
 			return mInvalid
 		}
 	}
+	if s.GetHistoryRetention() < 0 {
+		return mInvalid
+	}
 	m.settings = s
 	m.forgetSpent()
+	m.forgetPast()
 	return Outcome{Code: Done}
 }

@@ -23,8 +23,9 @@ func (m *model) event(kind EventKind, c *mClaim) *Event {
 		e.TTL, e.Deadline = m.lifetime(c)
 	case EventCancelled, EventTimedOut:
 		e.Waited = m.now.Sub(c.queued)
-	case EventReleased, EventExpired:
+	case EventReleased, EventExpired, EventBroken, EventHandedOver:
 		e.HeldFor = m.now.Sub(c.since)
+		e.By, e.Reason = m.order.by, m.order.reason
 	}
 	m.events = append(m.events, e)
 	return &m.events[len(m.events)-1]
@@ -51,23 +52,30 @@ func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 			continue
 		}
 		m.drop(c)
-		m.spend(c.key)
+		m.spend(mSpent{key: c.key, broken: kind == EventBroken, mOrder: m.order})
 		m.noteSpent(c)
 		if c.held {
 			released++
-			m.tell(kind, c)
+			for _, x := range c.all() {
+				m.event(kind, x)
+				m.rememberHold(x, kind, true)
+			}
 		} else {
 			m.tell(EventCancelled, c)
 		}
 		touched = append(touched, c.locks()...)
 		for _, l := range c.locks() {
-			if c.held && kind == EventExpired && c.delay > 0 {
+			if c.held && (kind == EventExpired || kind == EventBroken) && c.delay > 0 {
 				m.blockUntil(l, m.now.Add(c.delay))
 			}
 		}
 	}
 	if s != nil {
-		m.spend(s.id)
+		m.spend(mSpent{key: s.id})
+	}
+	if w := m.successor; w != nil {
+		m.successor = nil
+		m.grantWithTwins(w)
 	}
 	m.look(touched...)
 	return released
@@ -173,8 +181,12 @@ func (m *model) holder(lock string) *Holder {
 
 // --- spent keys ---
 
-func (m *model) spend(key string) {
-	m.spent = append(m.spent, mSpent{key, m.now})
+func (m *model) spend(s mSpent) {
+	s.at = m.now
+	if !s.broken {
+		s.mOrder = mOrder{}
+	}
+	m.spent = append(m.spent, s)
 	m.forgetSpent()
 }
 
@@ -182,8 +194,9 @@ func (m *model) forgetSpent() {
 	for len(m.spent) > 0 {
 		old := m.spent[0].at.Add(time.Duration(m.settings.GetSpentRetention())) <= m.now
 		if !old && len(m.spent) <= int(m.settings.GetMaxSpent()) {
-			return
+			break
 		}
 		m.spent = m.spent[1:]
 	}
+	m.forgetReasons()
 }

@@ -20,11 +20,12 @@ func (m *model) Lock(name string, limit int) (LockInfo, bool) {
 		h.TTL, h.Deadline = m.lifetime(c)
 		l.Holders = append(l.Holders, h)
 	}
+	l.Ask, l.Expected = m.askInfo(name), m.joining(name)
 	for i, c := range ws {
 		l.Slots = c.slots
 		l.Waiters = append(l.Waiters, WaiterInfo{
 			Owner: c.owner, Metadata: c.meta, Mode: c.mode, Position: i + 1, Since: c.queued, WaitUntil: c.waitUntil,
-			Set: len(c.group),
+			Set: len(c.group), Expected: m.expect(name, i+1),
 		})
 	}
 	l.Holders = l.Holders[:min(limit, len(l.Holders))]
@@ -53,6 +54,9 @@ func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 		}
 		if !c.held {
 			k.Position = m.worstPosition(c)
+			k.Expected = m.expectPlace(c)
+		} else {
+			k.Ask = m.askOfHold(c)
 		}
 		info.Keys = append(info.Keys, k)
 	}
@@ -61,7 +65,7 @@ func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 
 // Stats counts as Table.Stats does.
 func (m *model) Stats() Stats {
-	st := Stats{Locks: len(m.locks()), Sessions: len(m.sessions), Spent: len(m.spent), LastToken: m.token}
+	st := Stats{Locks: len(m.locks()), Sessions: len(m.sessions), Spent: len(m.spent), LastToken: m.token, History: len(m.past)}
 	for _, b := range m.blocks {
 		if !slices.Contains(m.locks(), b.lock) {
 			st.Locks++ // nobody holds it or waits for it, but there is something to remember about it

@@ -33,6 +33,8 @@ type world struct {
 	snaps []*runningSnapshot
 	full  bool // keep the log and hash after every entry
 	hash  [][32]byte
+	first uint32 // 1: it began at level 1
+	late  bool   // and was raised to level 2
 }
 
 // runningSnapshot is a snapshot that is taken in chunks while entries are applied.
@@ -46,6 +48,17 @@ func newWorld(c chooser, full bool) *world {
 	s := smallSettings()
 	m := newModel(s)
 	return &world{t: newTable(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
+}
+
+// plain makes w one of level 1, in which nothing of version 2 is used. It must be new.
+func (w *world) plain() {
+	w.t, w.m.level, w.j.level, w.g.plain, w.first = New(smallSettings()), 1, 1, true, 1
+}
+
+// raise goes to level 2. From level 1 there may be sessions that wait for each other for ever.
+func (w *world) raise() error {
+	w.g.plain, w.late, w.j.late = false, true, true
+	return w.apply(w.g.now(), []*command.Command{command.FromRaise(&command.Raise{Version: 2})})
 }
 
 // step applies one random entry to all and compares.
@@ -70,7 +83,7 @@ func (w *world) apply(now Time, cmds []*command.Command) error {
 	if err := w.m.checkCycles(outs); err != nil {
 		return err
 	}
-	if w.steps%4 == 0 {
+	if w.steps%4 == 0 && w.m.level >= 2 && !w.late {
 		if err := w.m.checkProgress(); err != nil {
 			return err
 		}
@@ -80,6 +93,12 @@ func (w *world) apply(now Time, cmds []*command.Command) error {
 	}
 	if err := w.j.entry(now, cmds, outs, events); err != nil {
 		return err
+	}
+	reads := func(c *command.Command) bool { return c.GetCalendar() != nil }
+	if len(events) > 0 || w.steps%8 == 0 || slices.ContainsFunc(cmds, reads) {
+		if err := w.j.memory(w.t); err != nil {
+			return err
+		}
 	}
 	at, ok := w.t.NextDeadline()
 	if mat, mok := w.m.NextDeadline(); at != mat && mok || ok != mok {
@@ -168,12 +187,15 @@ func (w *world) sameViews() error {
 	if err := w.sameListing(); err != nil {
 		return err
 	}
+	if err := w.sameCareViews(); err != nil {
+		return err
+	}
 	for _, id := range slices.Concat(testSessions, testKeys) {
 		k, _ := ParseKey(id)
 		a, aok := w.t.Session(k, 4)
 		b, bok := w.m.Session(k, 4)
-		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || len(a.Keys) != len(b.Keys) ||
-			a.NumKeys != b.NumKeys || !slices.EqualFunc(a.Keys, b.Keys, sameKey) {
+		if aok != bok || a.Private != b.Private || a.TTL != b.TTL || a.Owner != b.Owner || a.NumKeys != b.NumKeys ||
+			!slices.EqualFunc(a.Keys, b.Keys, sameKey) {
 			return fmt.Errorf("session %+v %v, the model says %+v %v", a, aok, b, bok)
 		}
 	}
@@ -182,7 +204,8 @@ func (w *world) sameViews() error {
 
 func sameKey(a, b KeyInfo) bool {
 	return a.Lock == b.Lock && a.Held == b.Held && a.Token == b.Token && a.Mode == b.Mode && a.Slots == b.Slots &&
-		a.Position == b.Position && a.Attachment == b.Attachment && slices.Equal(a.Names, b.Names)
+		a.Position == b.Position && a.Attachment == b.Attachment && slices.Equal(a.Names, b.Names) &&
+		a.Expected == b.Expected && sameAsk(a.Ask, b.Ask)
 }
 
 // sameListing compares the listing of all locks, in name order and in pages of two.
@@ -213,7 +236,8 @@ func (w *world) sameListing() error {
 func sameLock(a, b LockInfo) bool {
 	kindless := a.NumHolders+a.NumWaiters == 0 // what slots it shows does not matter
 	return a.Name == b.Name && (a.Slots == b.Slots || kindless) && a.BlockedUntil == b.BlockedUntil && slices.Equal(a.Holders, b.Holders) &&
-		slices.Equal(a.Waiters, b.Waiters) && a.NumHolders == b.NumHolders && a.NumWaiters == b.NumWaiters
+		slices.Equal(a.Waiters, b.Waiters) && a.NumHolders == b.NumHolders && a.NumWaiters == b.NumWaiters &&
+		sameAsk(a.Ask, b.Ask) && a.Expected == b.Expected
 }
 
 func sameOutcomes(a, b []Outcome) error {
@@ -223,12 +247,16 @@ func sameOutcomes(a, b []Outcome) error {
 	for i := range a {
 		x, y := a[i], b[i]
 		hx, hy := x.Holder, y.Holder
-		if (x.Detail == "") != (y.Detail == "") || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
+		if (x.Detail == "") != (y.Detail == "") || x.Code == Broken && x.Detail != y.Detail || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
 		if cx, cy := x.Cycle, y.Cycle; (cx == nil) != (cy == nil) || cx != nil && len(cx.Waits) != len(cy.Waits) {
 			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, cx, y, cy)
 		}
+		if !sameAsk(x.Ask, y.Ask) {
+			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, x.Ask, y, y.Ask)
+		}
+		x.Ask, y.Ask = nil, nil
 		x.Holder, y.Holder, x.Detail, y.Detail = nil, nil, "", ""
 		x.Cycle, y.Cycle = nil, nil
 		if x != y {
@@ -264,6 +292,9 @@ func showEvents(events []Event) string {
 // replay feeds the whole log to a fresh table and compares the hash after each entry.
 func (w *world) replay() error {
 	twin := newTable(smallSettings())
+	if w.first == 1 {
+		twin = New(smallSettings())
+	}
 	for i, e := range w.log {
 		twin.Apply(e.now, e.cmds)
 		if twin.Hash() != w.hash[i] {
@@ -301,12 +332,27 @@ func TestRandom(t *testing.T) {
 	var seen judge
 	for run := 0; done < steps; run++ {
 		w := newWorld(rand.New(rand.NewSource(seed+int64(run))), run%50 == 0)
-		for range perRun {
+		if run%8 == 1 {
+			w.plain()
+		}
+		raiseAt := 0
+		if run%16 == 9 {
+			raiseAt = perRun / 2 // the level is raised in the middle of it
+		}
+		for step := range perRun {
+			if step == raiseAt && raiseAt > 0 {
+				if err := w.raise(); err != nil {
+					t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
+				}
+			}
 			if err := w.step(); err != nil {
 				t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
 			}
 		}
 		if err := w.replay(); err != nil {
+			t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
+		}
+		if err := w.plainBytes(); err != nil {
 			t.Fatalf("LOCKTABLE_SEED=%d: %v", seed+int64(run), err)
 		}
 		done += w.steps
@@ -315,10 +361,15 @@ func TestRandom(t *testing.T) {
 	t.Logf("%d checked steps in %.1f s: %d grants (%d re-entrant), %d expiries, %d waits run out, %d places cancelled, %d repeated grants, %d locks granted with a set (%d after a wait), %d deadlocks",
 		done, time.Since(start).Seconds(), seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates,
 		seen.setGrants, seen.setWaits, seen.deadlocks)
+	t.Logf("%d holds broken, %d handed over, %d asks, %d past holds judged, %d readings of the calendar", seen.broken, seen.handedOver,
+		seen.asked, seen.judged, seen.readings)
 	if done < checkedSteps && !testing.Short() {
 		t.Errorf("%d steps checked, fewer than %d", done, checkedSteps)
 	}
-	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.setGrants, seen.setWaits, seen.deadlocks} {
+	for _, n := range []int{
+		seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.setGrants, seen.setWaits,
+		seen.deadlocks, seen.broken, seen.handedOver, seen.asked, seen.judged, seen.readings,
+	} {
 		if n < done/1000 {
 			t.Errorf("the run exercised too little: %d of something in %d steps", n, done)
 		}
@@ -335,6 +386,11 @@ func (j *judge) add(o *judge) {
 	j.setGrants += o.setGrants
 	j.setWaits += o.setWaits
 	j.deadlocks += o.deadlocks
+	j.broken += o.broken
+	j.handedOver += o.handedOver
+	j.asked += o.asked
+	j.judged += o.judged
+	j.readings += o.readings
 }
 
 // rapidChooser draws from rapid, which shrinks a failure to a small one.

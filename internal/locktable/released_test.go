@@ -183,8 +183,9 @@ func writeReleased(t *testing.T) {
 
 // completeLog returns a log that has everything, or nil if that would take too long.
 func completeLog(seed int64) []*command.Entry {
-	seen := newCoverage()
+	seen := newCoverage(command.Version)
 	m := newModel(DefaultSettings())
+	m.level = 1
 	g := &generator{c: rand.New(rand.NewSource(seed)), m: m}
 	r := newReplayer()
 	var entries []*command.Entry
@@ -194,6 +195,9 @@ func completeLog(seed int64) []*command.Entry {
 		r.apply(e)
 		seen.note(e, r.table.outcomes, r.table.events)
 		entries = append(entries, e)
+	}
+	if command.Version > 1 {
+		put(0, []*command.Command{command.FromRaise(&command.Raise{Version: command.Version})})
 	}
 	put(0, []*command.Command{command.FromConfigure(&command.Configure{Settings: smallSettings()})})
 	for _, e := range ties() {
@@ -240,20 +244,31 @@ func writable(cmds []*command.Command) []*command.Command {
 // coverage tells which kinds of commands, outcomes and events have yet to come.
 type coverage map[string]bool
 
-func newCoverage() coverage {
+// lastOf are the last outcome and kind of event of each version.
+var lastOf = map[uint32]struct {
+	code Code
+	kind EventKind
+}{
+	1: {TooMuchText, EventSessionExpired},
+	2: {NoSuccessor, EventTaskForgotten},
+}
+
+func newCoverage(version uint32) coverage {
 	c := coverage{}
 	for i := range (&command.Command{}).ProtoReflect().Descriptor().Fields().Len() {
-		f := (&command.Command{}).ProtoReflect().Descriptor().Fields().Get(i)
-		if f.Name() != "raise" {
+		cmd := (&command.Command{}).ProtoReflect()
+		f := cmd.Descriptor().Fields().Get(i)
+		cmd.Set(f, cmd.NewField(f))
+		if f.Name() != "raise" && command.Current.Of(cmd.Interface().(*command.Command)) <= version {
 			c[string(f.Name())] = true
 		}
 	}
-	for code := Invalid; code <= TooMuchText; code++ {
+	for code := Invalid; code <= lastOf[version].code; code++ {
 		if code != Cancelled { // Apply never answers so
 			c[fmt.Sprint("code ", code)] = true
 		}
 	}
-	for kind := EventGranted; kind <= EventSessionExpired; kind++ {
+	for kind := EventGranted; kind <= lastOf[version].kind; kind++ {
 		c[fmt.Sprint("event ", kind)] = true
 	}
 	return c
@@ -282,13 +297,15 @@ func (c coverage) missing() []string {
 
 // What the golden files are worth: they have every kind of command, outcome and event that there was.
 func TestReleasedLogsLackNothing(t *testing.T) {
-	seen := newCoverage()
-	r := newReplayer()
-	for _, e := range readEntries(t, golden.Read(t, 1, releasedLog)) {
-		r.apply(e)
-		seen.note(e, r.table.outcomes, r.table.events)
-	}
-	for _, what := range seen.missing() {
-		t.Errorf("the log has no %s", what)
+	for _, v := range golden.Versions(t) {
+		seen := newCoverage(v)
+		r := newReplayer()
+		for _, e := range readEntries(t, golden.Read(t, v, releasedLog)) {
+			r.apply(e)
+			seen.note(e, r.table.outcomes, r.table.events)
+		}
+		for _, what := range seen.missing() {
+			t.Errorf("the log of version %d has no %s", v, what)
+		}
 	}
 }

@@ -43,7 +43,7 @@ var codeWords = map[Code]string{
 	NoSession: "no session", SessionPrivate: "session private", TooManyLocks: "too many locks", TooManyWaiters: "too many waiters",
 	TooManySessions: "too many sessions", TooManyKeys: "too many keys", TooManyHolders: "too many holders",
 	TooMuchText: "too much text", RequestTooOld: "request too old",
-	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled", Deadlock: "deadlock",
+	RequestMismatch: "request mismatch", Done: "done", Cancelled: "cancelled", Deadlock: "deadlock", NoSuccessor: "no successor",
 }
 
 func showOutcome(o Outcome) string {
@@ -51,11 +51,11 @@ func showOutcome(o Outcome) string {
 	case Granted:
 		return fmt.Sprintf("granted token=%d until=%s%s%s\n", o.Token, secs(int64(o.Deadline)), waited(int64(o.Waited)), kind(o.Mode, o.Slots))
 	case Waiting:
-		return fmt.Sprintf("waiting position=%d%s\n", o.Position, kind(o.Mode, o.Slots))
+		return fmt.Sprintf("waiting position=%d%s%s\n", o.Position, kind(o.Mode, o.Slots), expected(o.Expected))
 	case Held:
-		return showHolder(o.Holder, o.Now) + "\n"
+		return showHolder(o.Holder, o.Now) + expected(o.Expected) + "\n"
 	case Renewed:
-		return fmt.Sprintf("renewed until=%s\n", secs(int64(o.Deadline)))
+		return fmt.Sprintf("renewed until=%s%s\n", secs(int64(o.Deadline)), asked(o.Ask))
 	case Opened:
 		return fmt.Sprintf("opened until=%s\n", secs(int64(o.Deadline)))
 	case Released:
@@ -66,6 +66,12 @@ func showOutcome(o Outcome) string {
 		if o.Cycle != nil {
 			return "deadlock: " + showChain(o.Cycle) + "\n"
 		}
+	case Done:
+		if o.Holder != nil {
+			return fmt.Sprintf("done, asked the holder of token %d\n", o.Holder.Token)
+		}
+	case Broken:
+		return strings.TrimSpace("broken "+o.Detail) + "\n"
 	case Invalid:
 		if o.Detail == "" {
 			return "invalid without a reason\n"
@@ -120,7 +126,9 @@ func showEvent(e Event) string {
 	case EventCancelled:
 		return fmt.Sprintf("cancelled %s%s\n", what, waited(int64(e.Waited)))
 	case EventTimedOut:
-		return fmt.Sprintf("timed-out %s%s\n", what, waited(int64(e.Waited)))
+		return fmt.Sprintf("timed-out %s%s%s\n", what, waited(int64(e.Waited)), expected(e.Expected))
+	case EventBroken, EventHandedOver, EventAsked:
+		return showOrder(e)
 	case EventSuperseded:
 		return fmt.Sprintf("superseded %s via=%d\n", what, e.Attachment)
 	case EventSessionExpired:
@@ -138,6 +146,10 @@ func (s *script) show(what string) string {
 		return "free\n"
 	}
 	var b strings.Builder
+	b.WriteString(asked(l.Ask) + expected(l.Expected))
+	if b.Len() > 0 {
+		b.WriteString("\n")
+	}
 	if l.BlockedUntil != 0 {
 		fmt.Fprintf(&b, "blocked until=%s\n", secs(int64(l.BlockedUntil)))
 	}
@@ -150,7 +162,8 @@ func (s *script) show(what string) string {
 		if w.WaitUntil == Never {
 			until = "never"
 		}
-		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until, kind(w.Mode, 0)+inSet(w.Set))
+		fmt.Fprintf(&b, "waiter %d%s since=%s gives-up=%s%s%s\n", w.Position, named(w.Owner, w.Metadata), secs(int64(w.Since)), until,
+			kind(w.Mode, 0)+inSet(w.Set), expected(w.Expected))
 	}
 	return b.String()
 }
@@ -190,9 +203,9 @@ func (s *script) showSession(id string) string {
 			k.Lock = strings.Join(k.Names, "+")
 		}
 		if k.Held {
-			fmt.Fprintf(&b, "holds %s token=%d%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots))
+			fmt.Fprintf(&b, "holds %s token=%d%s%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots), asked(k.Ask))
 		} else {
-			fmt.Fprintf(&b, "waits for %s position=%d%s\n", k.Lock, k.Position, kind(k.Mode, k.Slots))
+			fmt.Fprintf(&b, "waits for %s position=%d%s%s\n", k.Lock, k.Position, kind(k.Mode, k.Slots), expected(k.Expected))
 		}
 	}
 	return b.String()

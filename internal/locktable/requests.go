@@ -97,6 +97,8 @@ func (t *Table) replay(s *session, p reply) (Outcome, bool) {
 	switch {
 	case p.code == Renewed:
 		return Outcome{Code: Renewed, TTL: s.ttl, Deadline: s.deadline}, true
+	case p.code == KeySpent, p.code == Broken:
+		return t.unlessBroken(p.key, p.code), true
 	case p.op == opAcquire && (p.code == Granted || p.code == Waiting):
 		// The key answers for itself; if it was taken back without being spent, nothing came of the request.
 		return Outcome{}, false

@@ -46,7 +46,8 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrBadSnapshot, fmt.Errorf(format, args...))
 }
 
-// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, trailer.
+// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, past
+// holds, broken keys, trailer.
 type restorer struct {
 	newest  uint32
 	in      *bufio.Reader
@@ -59,6 +60,7 @@ type restorer struct {
 	count   command.SnapshotTrailer
 	members map[*session][]*claim
 	sets    map[*claim][]string // leads of sets, with the names of the locks that are still to come
+	order   *order              // the last one that was read
 }
 
 func (r *restorer) run() error {
@@ -151,6 +153,10 @@ func (r *restorer) take(rec *command.Record) error {
 		return r.inPart(partLocks, kind.Lock.GetName(), func() error { return r.takeLock(kind.Lock) })
 	case *command.Record_Spent:
 		return r.inPart(partSpent, "", func() error { return r.takeSpent(kind.Spent) })
+	case *command.Record_History:
+		return r.inPart(partHistory, "", func() error { return r.takeHistory(kind.History) })
+	case *command.Record_Broken:
+		return r.inPart(partBroken, "", func() error { return r.takeBroken(kind.Broken) })
 	case *command.Record_Trailer:
 		return r.inPart(partTrailer, "", func() error { return r.takeTrailer(kind.Trailer) })
 	}
@@ -173,8 +179,6 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	case h.GetVersion() < 1 || h.GetVersion() > r.newest:
 		return bad("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
 			command.ErrNotUnderstood, h.GetVersion(), r.newest)
-	case len(h.GetCalendar()) > 0:
-		return bad("it has a calendar, which this server does not know")
 	case h.GetNow() < 0:
 		return bad("its clock is negative")
 	case h.GetLastToken() >= maxToken || h.GetLastSeq() >= maxToken:
@@ -186,6 +190,7 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	r.table = New(h.GetSettings())
 	r.table.level = h.GetVersion()
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
+	r.takeCalendar(h)
 	r.part = partSessions
 	return nil
 }
@@ -213,9 +218,6 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 }
 
 func (r *restorer) takeLock(x *command.LockRecord) error {
-	if x.GetAsk() != nil {
-		return bad("it has an ask, which this server does not know")
-	}
 	l := r.table.newLock(x.GetName())
 	l.slots = x.GetSlots()
 	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
@@ -224,6 +226,9 @@ func (r *restorer) takeLock(x *command.LockRecord) error {
 	if x.GetBlockedUntil() != 0 {
 		l.block = &block{lock: l, until: Time(x.GetBlockedUntil()), seq: x.GetBlockedSeq()}
 		r.table.timers.arm(l.block)
+	}
+	if err := r.takeAsk(l, x.GetAsk()); err != nil {
+		return err
 	}
 	for _, h := range x.GetHolders() {
 		if err := r.takeClaim(l, h, false); err != nil {
@@ -269,6 +274,9 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 			lockDelay: time.Duration(x.GetLockDelay()), waited: time.Duration(x.GetWaited()),
 		}
 	}
+	if f := x.GetFirst(); f != nil {
+		c.ensureExtra().first = &firstGrant{Time(f.GetSince()), time.Duration(f.GetWaited())}
+	}
 	if x.GetSession() != "" {
 		if c.session = r.table.sharedSession(x.GetSession()); c.session == nil {
 			return bad("a claim belongs to no session")
@@ -313,6 +321,9 @@ func (r *restorer) takeMember(l *lock, key Key, x *command.Claim, waiting bool) 
 	text := lead.set().textBytes()
 	c.set().members = append(c.set().members, c)
 	r.table.text += lead.set().textBytes() - text
+	if f := x.GetFirst(); f != nil {
+		c.extra.first = &firstGrant{Time(f.GetSince()), time.Duration(f.GetWaited())}
+	}
 	if !proto.Equal(c.record(), x) {
 		return bad("the claims of a set differ")
 	}
@@ -334,7 +345,7 @@ func (r *restorer) takeMember(l *lock, key Key, x *command.Claim, waiting bool) 
 func wellFormed(x *command.Claim, waiting bool) bool {
 	if waiting {
 		until := x.GetWaitUntil()
-		return x.GetToken() == 0 && x.GetWaited() == 0 && (until == waitForever || until > 0 && Time(until) < Never)
+		return x.GetToken() == 0 && x.GetWaited() == 0 && x.GetFirst() == nil && (until == waitForever || until > 0 && Time(until) < Never)
 	}
 	return x.GetToken() != 0 && x.GetWaitUntil() == 0 && x.GetWaited() >= 0 &&
 		(x.GetSession() == "" || x.GetDeadline() == 0)

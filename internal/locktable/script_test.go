@@ -28,6 +28,10 @@ type subject interface {
 	Lock(name string, limit int) (LockInfo, bool)
 	Session(id Key, limit int) (SessionInfo, bool)
 	Stats() Stats
+	History(name string, limit int) []PastHold
+	Expected(name string) (time.Duration, bool)
+	Explain(name string, limit int) Explanation
+	Calendar(at Time) (int64, bool)
 }
 
 type script struct {
@@ -66,10 +70,16 @@ func (s *script) step(line string) (string, error) {
 		return "clock " + secs(int64(s.subject.Now())) + "\n", nil
 	case "show":
 		return s.show(rest), nil
+	case "history", "expect", "explain", "wall":
+		return s.look(word, strings.Fields(rest))
 	case "stats":
 		st := s.subject.Stats()
-		return fmt.Sprintf("locks=%d held=%d holders=%d waiters=%d sessions=%d spent=%d last-token=%d\n",
-			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken), nil
+		history := ""
+		if st.History > 0 {
+			history = fmt.Sprintf(" history=%d", st.History)
+		}
+		return fmt.Sprintf("locks=%d held=%d holders=%d waiters=%d sessions=%d spent=%d last-token=%d%s\n",
+			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken, history), nil
 	case "snapshot-restore":
 		n, err := s.restore(s.subject)
 		s.subject = n
@@ -235,10 +245,13 @@ func (p *options) command(verb string, word func(int) string) *command.Command {
 		return command.FromRenewSession(&command.RenewSession{Id: pad(word(0)), Ttl: p.seconds("ttl"), Request: p.number("request")})
 	case "session end":
 		return command.FromEndSession(&command.EndSession{Id: pad(word(0))})
+	case "raise":
+		version, _ := strconv.Atoi(word(0))
+		return command.FromRaise(&command.Raise{Version: uint32(version)})
 	case "configure":
 		return command.FromConfigure(&command.Configure{Settings: p.settings()})
 	}
-	return nil
+	return p.careCommand(verb, word)
 }
 
 // members reads the locks of a set: names parted by commas, each with ":shared" or ":" and a number of slots behind it, if any.
@@ -269,7 +282,7 @@ func (p *options) settings() *command.Settings {
 	s := proto.CloneOf(testSettings())
 	for name, f := range map[string]*int64{
 		"max-ttl": &s.MaxTtl, "max-wait": &s.MaxWait, "max-lock-delay": &s.MaxLockDelay, "grace": &s.WaiterGrace,
-		"spent-retention": &s.SpentRetention,
+		"spent-retention": &s.SpentRetention, "history-retention": &s.HistoryRetention,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = p.seconds(name)
@@ -279,7 +292,7 @@ func (p *options) settings() *command.Settings {
 		"max-spent": &s.MaxSpent, "max-locks": &s.MaxLocks, "max-waiters": &s.MaxWaitersPerLock, "max-sessions": &s.MaxSessions,
 		"max-keys": &s.MaxKeysPerSession, "max-replies": &s.MaxRepliesPerSession, "max-name": &s.MaxName, "max-owner": &s.MaxOwner,
 		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
-		"max-set": &s.MaxSet,
+		"max-set": &s.MaxSet, "max-result": &s.MaxResult, "max-history": &s.MaxHistory, "max-history-per-lock": &s.MaxHistoryPerLock,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = uint32(p.number(name))

@@ -170,11 +170,13 @@ func (t *Table) renewSession(r *command.RenewSession) Outcome {
 		return invalid(err)
 	}
 	if c := t.privateHold(r.GetId()); c != nil {
-		return t.renewPrivate(c, time.Duration(r.GetTtl()))
+		o := t.renewPrivate(c, time.Duration(r.GetTtl()))
+		o.Ask = t.askOfHold(c)
+		return o
 	}
 	s := t.sharedSession(r.GetId())
 	if s == nil {
-		return Outcome{Code: NoSession}
+		return t.unlessBroken(r.GetId(), NoSession)
 	}
 	return t.numbered(s, request{number: r.GetRequest(), op: opRenewSession, key: r.GetId()}, func() Outcome {
 		return t.renewShared(s, time.Duration(r.GetTtl()))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
@@ -129,8 +130,8 @@ func checkSet(s *command.Settings, a *command.Acquire) error {
 	switch {
 	case a.GetName() != "" || a.GetMode() != 0 || a.GetSlots() != 0:
 		return errors.New("a set of locks has no name, mode or slots beside those of its locks")
-	case len(a.GetSet()) > maxSet(s):
-		return errors.New("a set names at most " + strconv.Itoa(maxSet(s)) + " locks")
+	case len(a.GetSet()) > MaxSet(s):
+		return errors.New("a set names at most " + strconv.Itoa(MaxSet(s)) + " locks")
 	}
 	last := ""
 	for _, m := range sorted(a.GetSet()) {
@@ -146,14 +147,6 @@ func checkSet(s *command.Settings, a *command.Acquire) error {
 		last = m.GetName()
 	}
 	return nil
-}
-
-// maxSet is how many locks a set may name.
-func maxSet(s *command.Settings) int {
-	if n := s.GetMaxSet(); n > 0 {
-		return int(n)
-	}
-	return defaultMaxSet
 }
 
 // wish is one lock of a set that is asked for.
@@ -184,7 +177,9 @@ func (t *Table) askSet(key Key, s *session, a *command.Acquire) Outcome {
 	own := s.ownAmong(ws)
 	holding := own == nil && !slices.ContainsFunc(ws, func(w wish) bool { return !w.atOnce() })
 	if !holding && a.GetWait() == 0 {
-		return Outcome{Code: Held, Holder: t.describeSet(s, ws)}
+		o := Outcome{Code: Held}
+		o.Holder, o.Expected = t.describeSet(s, ws)
+		return o
 	}
 	if code, full := t.fullForSet(ws, a, holding); full {
 		return Outcome{Code: code}
@@ -213,11 +208,11 @@ func (t *Table) askSet(key Key, s *session, a *command.Acquire) Outcome {
 		t.emit(m.event(EventQueued))
 	}
 	// Everybody else in its queues came before.
-	o := Outcome{Code: Waiting}
+	position := 0
 	for _, m := range c.set().members {
-		o.Position = max(o.Position, m.lock.waiters.len())
+		position = max(position, m.lock.waiters.len())
 	}
-	return o
+	return t.placed(c, position)
 }
 
 // refuseSet looks for a lock of another kind, and for room for locks that are not known yet.
@@ -291,22 +286,23 @@ func (c *claim) waitForSelf(owner string) Wait {
 	return Wait{Owner: owner, Lock: c.lock.name, HeldBy: c.who(), Token: c.token, Queued: c.waiting()}
 }
 
-// describeSet describes the first lock that keeps a set of s from being granted at once, or else the first of all.
-func (t *Table) describeSet(s *session, ws []wish) *Holder {
+// describeSet describes the first lock that keeps a set of s from being granted at once, or else the first of all, and
+// says how long it may take.
+func (t *Table) describeSet(s *session, ws []wish) (*Holder, time.Duration) {
 	for _, w := range ws {
 		if w.lock != nil && (!w.atOnce() || s != nil && s.claimOn(w.lock) != nil) {
-			return w.lock.describe()
+			return w.lock.describe(), t.expected(w.lock.name)
 		}
 	}
-	return t.describe(ws[0].GetName())
+	return t.describe(ws[0].GetName()), t.expected(ws[0].GetName())
 }
 
 // describeFor returns what a refused client is told about the lock, or one of the locks, that it asked for.
-func (t *Table) describeFor(a *command.Acquire) *Holder {
+func (t *Table) describeFor(a *command.Acquire) (*Holder, time.Duration) {
 	if len(a.GetSet()) > 0 {
 		return t.describeSet(t.sharedSession(a.GetSession()), t.wishes(a))
 	}
-	return t.describe(a.GetName())
+	return t.describe(a.GetName()), t.expected(a.GetName())
 }
 
 // newSet makes the claims of a fresh key and returns their lead. They are in no list of their locks yet.

@@ -16,7 +16,8 @@ import (
 
 // needs is the version of what is in the table: at most its level.
 func (t *Table) needs() uint32 {
-	if t.sets > 0 || command.Current.Of(command.FromConfigure(&command.Configure{Settings: t.settings})) > 1 {
+	remembered := len(t.asks) + t.past.n + len(t.spent.broken.list) + len(t.anchors) + t.sets
+	if remembered > 0 || command.Current.Of(command.FromConfigure(&command.Configure{Settings: t.settings})) > 1 {
 		return 2
 	}
 	return 1
@@ -34,6 +35,9 @@ type Snapshot struct {
 	sessions *btree.Map[string, *session]
 	locks    *btree.Map[string, *lock]
 	spent    spentKeys
+	past     []*past
+	dropped  uint64 // past holds that had been dropped
+	broken   []brokenKey
 
 	lockImages    map[*lock]*command.LockRecord
 	sessionImages map[*session]*command.SessionRecord
@@ -51,6 +55,8 @@ const (
 	partSessions
 	partLocks
 	partSpent
+	partHistory
+	partBroken
 	partTrailer
 	partEnd
 )
@@ -68,10 +74,14 @@ func (t *Table) newSnapshot() *Snapshot {
 		table: t,
 		header: &command.SnapshotHeader{
 			Version: t.level, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Calendar: t.anchors.records(),
 		},
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),
 		spent:         t.spent.clone(),
+		past:          t.past.list,
+		dropped:       t.past.drops,
+		broken:        t.spent.broken.list,
 		lockImages:    make(map[*lock]*command.LockRecord),
 		sessionImages: make(map[*session]*command.SessionRecord),
 		sum:           sha256.New(),
@@ -83,8 +93,8 @@ func (s *Snapshot) Close() {
 	s.table.snapshots = slices.DeleteFunc(s.table.snapshots, func(x *Snapshot) bool { return x == s })
 }
 
-// Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, or a thousand
-// spent keys), valid until the next call, or io.EOF after the last one.
+// Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, a thousand
+// spent keys or past holds, or a broken key), valid until the next call, or io.EOF after the last one.
 func (s *Snapshot) Next(most int) ([]byte, error) {
 	if s.part == partEnd {
 		return nil, io.EOF
@@ -116,6 +126,14 @@ func (s *Snapshot) writeSome(most int) (wrote int, err error) {
 		}
 	case partSpent:
 		if wrote, err = s.writeSpent(most); wrote < most {
+			s.enter(partHistory)
+		}
+	case partHistory:
+		if wrote, err = s.writeHistory(most); wrote < most {
+			s.enter(partBroken)
+		}
+	case partBroken:
+		if wrote, err = s.writeBroken(most); wrote < most {
 			s.enter(partTrailer)
 		}
 	case partTrailer:
@@ -160,7 +178,7 @@ func (s *Snapshot) writeLocks(most int) (wrote int, err error) {
 		}
 		image := s.lockImages[l]
 		if image == nil {
-			image = l.record()
+			image = s.table.lockRecord(l)
 		}
 		delete(s.lockImages, l)
 		err = s.write(&command.Record{Kind: &command.Record_Lock{Lock: image}})
@@ -203,7 +221,7 @@ func (s *Snapshot) keepLock(l *lock) {
 		return
 	}
 	if _, ok := s.lockImages[l]; !ok {
-		s.lockImages[l] = l.record()
+		s.lockImages[l] = s.table.lockRecord(l)
 	}
 }
 
@@ -254,6 +272,7 @@ func (c *claim) record() *command.Claim {
 	}
 	if c.lead() != c {
 		r.Set = []string{c.lead().lock.name}
+		r.First = c.extra.first.record()
 		return r
 	}
 	if set := c.set(); set != nil {
@@ -272,6 +291,7 @@ func (c *claim) record() *command.Claim {
 			r.WaitUntil = waitForever
 		}
 	}
+	r.First = x.first.record()
 	return r
 }
 

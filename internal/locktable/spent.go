@@ -11,6 +11,7 @@ type spentKeys struct {
 	chunks []*spentChunk
 	head   int // position of the oldest key in the first chunk
 	n      int
+	broken brokenKeys
 }
 
 type spentChunk [spentChunkLen]spentKey
@@ -42,6 +43,7 @@ func (s *spentKeys) add(k Key, at Time) {
 func (s *spentKeys) prune(now Time, retention time.Duration, most int) {
 	for s.n > 0 && (s.n > most || s.chunks[0][s.head].at.Add(retention) <= now) {
 		delete(s.index, s.chunks[0][s.head].key)
+		s.broken.forget(s.chunks[0][s.head].key)
 		s.n--
 		if s.head++; s.head == spentChunkLen {
 			s.chunks[0] = nil
@@ -56,7 +58,7 @@ func (s *spentKeys) prune(now Time, retention time.Duration, most int) {
 // clone returns a view of the present content that later calls do not change. Its index is absent.
 func (s *spentKeys) clone() spentKeys {
 	c := *s
-	c.index = nil
+	c.index, c.broken.index = nil, nil
 	c.chunks = append([]*spentChunk(nil), s.chunks...)
 	return c
 }

@@ -20,6 +20,9 @@ type Table struct {
 	locks    btree.Map[string, *lock]
 	sessions btree.Map[string, *session] // shared ones, by id
 	spent    spentKeys
+	asks     map[*lock]*ask
+	past     pastHolds
+	anchors  anchors
 
 	// Derived from the above.
 	keys   keyIndex
@@ -35,6 +38,7 @@ type Table struct {
 	outcomes []Outcome
 	events   []Event
 	toLookAt []*lock // see settle
+	order    *order  // behind the holds that are being ended, or nil
 }
 
 // New returns an empty table with the given settings, which must pass CheckSettings.
@@ -65,6 +69,7 @@ func (t *Table) Apply(now Time, cmds []*command.Command) ([]Outcome, []Event) {
 	t.outcomes, t.events = t.outcomes[:0], t.events[:0]
 	t.now = max(t.now, now)
 	t.pruneSpent()
+	t.forgetPast()
 	for _, c := range cmds {
 		// Whoever polls is there, also if the entry comes so late that the grace has ended before it.
 		if p := c.GetPoll(); p != nil {
@@ -105,6 +110,14 @@ func (t *Table) execute(c *command.Command) Outcome {
 	case *command.Command_Raise:
 		t.level = max(t.level, op.Raise.GetVersion())
 		return Outcome{Code: Done}
+	case *command.Command_Ask:
+		return t.askHolders(op.Ask)
+	case *command.Command_Break:
+		return t.breakHolds(op.Break)
+	case *command.Command_HandOver:
+		return t.handOver(op.HandOver)
+	case *command.Command_Calendar:
+		return t.readCalendar(op.Calendar)
 	}
 	// command.Decode lets no unknown command through; who feeds one by another way has a bug that must not be replicated.
 	panic("locktable: unknown command")
@@ -116,6 +129,7 @@ func (t *Table) configure(c *command.Configure) Outcome {
 	}
 	t.settings = proto.CloneOf(c.GetSettings())
 	t.pruneSpent()
+	t.forgetPast()
 	return Outcome{Code: Done}
 }
 
@@ -133,6 +147,9 @@ func (t *Table) fire(x timed) {
 		x.lock.block = nil
 		t.listLock(x.lock)
 		t.settle()
+	case *ask:
+		t.touch(x.lock)
+		t.dropAsk(x.lock)
 	}
 }
 
@@ -155,6 +172,9 @@ func (t *Table) nextSeq() uint64 {
 
 func (t *Table) pruneSpent() {
 	t.spent.prune(t.now, time.Duration(t.settings.GetSpentRetention()), int(t.settings.GetMaxSpent()))
+	if len(t.spent.broken.list) > 0 {
+		t.spent.broken.shrink(memoryText(t.settings))
+	}
 }
 
 func (t *Table) spend(k Key) {

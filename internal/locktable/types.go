@@ -159,13 +159,13 @@ type Outcome struct {
 	Position int
 	// Released, Ended: the number of keys whose holds ended (a place given up counts 0).
 	Released int
-	// Held: what there is to know about the lock.
+	// Held, and Done of an Ask: what there is to know about the lock.
 	Holder *Holder
-	// Invalid: one sentence that says which rule was broken.
+	// Invalid: one sentence that says which rule was broken. Broken: by whom and why, if that is still remembered.
 	Detail string
 	// Deadlock: who waits for whom, from the one who asked back to it. Nil if a request number is only repeated.
 	Cycle *Chain
-	// Renewed by key: what the holder is asked, if anything.
+	// Renewed by key or by the id of a private session: what the holder is asked, if anything.
 	Ask *AskInfo
 	// Waiting, Held: how long it may take, from how long the lock was held before; 0: not known.
 	Expected time.Duration
@@ -324,10 +324,11 @@ type Event struct {
 	Deadline Time
 	// EventGranted, EventCancelled, EventTimedOut: how long it waited.
 	Waited time.Duration
-	// EventReleased, EventExpired: how long it held.
+	// EventReleased, EventExpired, EventBroken, EventHandedOver: how long it held.
 	HeldFor time.Duration
-	// EventTimedOut: what the refused client is told.
-	Holder *Holder
+	// EventTimedOut: what the refused client is told, as in the outcome Held.
+	Holder   *Holder
+	Expected time.Duration
 	// EventBroken, EventHandedOver, EventAsked: by whom (for whom), and why.
 	By, Reason string
 	// Task events: how the task stands now.

@@ -24,6 +24,8 @@ type WaiterInfo struct {
 	Since           Time
 	WaitUntil       Time // Never: as long as the client is there
 	Set             int  // on how many locks it waits, if it is the place of a set
+	// How long it may take yet, from how long the lock was held before; 0: not known.
+	Expected time.Duration
 }
 
 // LockInfo tells about one lock.
@@ -34,6 +36,10 @@ type LockInfo struct {
 	Holders                []HolderInfo
 	Waiters                []WaiterInfo
 	NumHolders, NumWaiters int
+	// What the holders are asked, or nil.
+	Ask *AskInfo
+	// How long one who joins the queue now may wait, from how long the lock was held before; 0: not known.
+	Expected time.Duration
 }
 
 // KeyInfo tells the owner of a session about one of its keys. Of a set, Lock, Mode and Slots are those of the first lock, and
@@ -49,6 +55,9 @@ type KeyInfo struct {
 	TTL             time.Duration
 	Position        int
 	Attachment      uint64
+	// Of a place: how long it may take yet; 0: not known. Of a hold: what its lock's holders are asked, or nil.
+	Expected time.Duration
+	Ask      *AskInfo
 }
 
 // SessionInfo tells the owner of a session about it.
@@ -69,8 +78,10 @@ type Stats struct {
 	Held, Holders int
 	Waiters       int
 	// Shared sessions.
-	Sessions  int
-	Spent     int
+	Sessions int
+	Spent    int
+	// Past holds that are remembered.
+	History   int
 	LastToken uint64
 }
 
@@ -78,6 +89,7 @@ type Stats struct {
 func (t *Table) Stats() Stats {
 	s := t.counts
 	s.Locks, s.Sessions, s.Spent, s.LastToken = t.locks.Len(), t.sessions.Len(), t.spent.n, t.lastToken
+	s.History = t.past.n
 	return s
 }
 
@@ -87,7 +99,7 @@ func (t *Table) Lock(name string, limit int) (LockInfo, bool) {
 	if l == nil {
 		return LockInfo{}, false
 	}
-	return l.info(limit), true
+	return t.lockInfo(l, limit), true
 }
 
 // Locks describes up to limit locks whose names begin with prefix and come after the name after, in the byte order of
@@ -99,15 +111,16 @@ func (t *Table) Locks(prefix, after string, limit, perLock int) []LockInfo {
 			return false
 		}
 		if name > after {
-			out = append(out, l.info(perLock))
+			out = append(out, t.lockInfo(l, perLock))
 		}
 		return true
 	})
 	return out
 }
 
-func (l *lock) info(limit int) LockInfo {
+func (t *Table) lockInfo(l *lock, limit int) LockInfo {
 	i := LockInfo{Name: l.name, Slots: l.slots, NumHolders: l.holders.len(), NumWaiters: l.waiters.len()}
+	i.Ask, i.Expected = t.askOf(l), t.expected(l.name)
 	if l.block != nil {
 		i.BlockedUntil = l.block.until
 	}
@@ -115,7 +128,9 @@ func (l *lock) info(limit int) LockInfo {
 		i.Holders = append(i.Holders, c.holderInfo())
 	}
 	for c := l.waiters.head; c != nil && len(i.Waiters) < limit; c = c.next {
-		i.Waiters = append(i.Waiters, c.waiterInfo(len(i.Waiters)+1))
+		w := c.waiterInfo(len(i.Waiters) + 1)
+		w.Expected = t.expect(l, w.Position)
+		i.Waiters = append(i.Waiters, w)
 	}
 	return i
 }
@@ -144,10 +159,10 @@ func (t *Table) Key(k Key) (KeyInfo, bool) {
 	if c == nil {
 		return KeyInfo{}, false
 	}
-	return c.keyInfo(), true
+	return t.keyInfo(c), true
 }
 
-func (c *claim) keyInfo() KeyInfo {
+func (t *Table) keyInfo(c *claim) KeyInfo {
 	i := KeyInfo{Lock: c.lock.name, Held: !c.waiting(), Token: c.token, Mode: c.modeOf(), Slots: c.lock.slots, Since: c.since}
 	if set := c.set(); set != nil {
 		i.Names = set.names()
@@ -156,6 +171,9 @@ func (c *claim) keyInfo() KeyInfo {
 	i.TTL, i.Deadline = c.lease()
 	if c.waiting() {
 		i.Deadline, i.Position = c.extra.until, c.position()
+		i.Expected = t.expectPlace(c, i.Position)
+	} else {
+		i.Ask = t.askOfHold(c)
 	}
 	return i
 }
@@ -168,7 +186,7 @@ func (t *Table) Session(id Key, limit int) (SessionInfo, bool) {
 		i.NumKeys = s.keys
 		for c := s.head; c != nil && len(i.Keys) < limit; c = c.extra.sessionNext {
 			if c.lead() == c {
-				i.Keys = append(i.Keys, c.keyInfo())
+				i.Keys = append(i.Keys, t.keyInfo(c))
 			}
 		}
 		return i, true
@@ -180,6 +198,6 @@ func (t *Table) Session(id Key, limit int) (SessionInfo, bool) {
 	x := c.details()
 	return SessionInfo{
 		Private: true, TTL: c.ttl, Deadline: c.due(), Opened: c.since, Owner: x.owner, Metadata: x.metadata,
-		Keys: []KeyInfo{c.keyInfo()}, NumKeys: 1,
+		Keys: []KeyInfo{t.keyInfo(c)}, NumKeys: 1,
 	}, true
 }

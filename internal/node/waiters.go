@@ -193,7 +193,7 @@ func outcome(now locktable.Time, e *locktable.Event) locktable.Outcome {
 	case locktable.EventGranted, locktable.EventTaskClaimed:
 		o.Code, o.Token, o.TTL, o.Deadline = locktable.Granted, e.Token, e.TTL, e.Deadline
 	case locktable.EventTimedOut:
-		o.Code, o.Holder = locktable.Held, e.Holder
+		o.Code, o.Holder, o.Expected = locktable.Held, e.Holder, e.Expected
 	default:
 		o.Code = locktable.Cancelled
 	}
