@@ -16,7 +16,7 @@ func everyCommand() []*Command {
 	return []*Command{
 		FromAcquire(&Acquire{
 			Name: "db", Key: key, Session: key, Ttl: 1, Wait: -1, Mode: Mode_SHARED, Slots: 3, Owner: "o", Metadata: "m",
-			LockDelay: 4, Attachment: 5, Request: 6,
+			LockDelay: 4, Attachment: 5, Request: 6, Set: []*SetMember{{Name: "a", Mode: Mode_SHARED}, {Name: "b", Slots: 2}},
 		}),
 		FromRelease(&Release{Name: "db", Key: key, Session: key, Request: 1}),
 		FromRenew(&Renew{Name: "db", Key: key, Ttl: 1, Session: key, Request: 2}),
@@ -26,7 +26,26 @@ func everyCommand() []*Command {
 		FromRenewSession(&RenewSession{Id: key, Ttl: 1, Request: 3}),
 		FromEndSession(&EndSession{Id: key}),
 		FromConfigure(&Configure{Settings: &Settings{MaxTtl: 1, MaxLocks: 2}}),
+		FromClaimTask(&ClaimTask{
+			Name: "t", Key: key, Session: key, Ttl: 1, Wait: -1, Keep: -1, MaxAttempts: 3, RetryDelay: 4, AtMostOnce: true,
+			AtLeast: 5, SlotStart: 6, SlotEnd: 7, Owner: "o", Metadata: "m", Attachment: 8, Request: 9,
+		}),
+		FromFinishTask(&FinishTask{Name: "t", Key: key, Failed: true, Text: "x", Session: key, Request: 1}),
+		FromRenewTask(&RenewTask{Name: "t", Key: key, Ttl: 1, Progress: proto.String("half"), Session: key, Request: 2}),
+		FromForgetTask(&ForgetTask{Name: "t", Token: 3}),
+		FromSettleTask(&SettleTask{Name: "t", Token: 3, Verdict: TaskVerdict_VERDICT_RETRY, Text: "x"}),
+		FromAsk(&Ask{Name: "db", Owner: "o", Reason: "r", Within: 4}),
+		FromBreak(&Break{Name: "db", UpToToken: 5, Owner: "o", Reason: "r"}),
+		FromHandOver(&HandOver{Name: "db", Key: key, To: "o", Session: key, Request: 6}),
+		FromCalendar(&Calendar{At: 7, Force: true}),
 	}
+}
+
+// versionOne are the commands of everyCommand that a server of version 1 understands: they use nothing newer.
+func versionOne() []*Command {
+	cmds := everyCommand()[:9]
+	cmds[0].GetAcquire().Set = nil
+	return cmds
 }
 
 func mustEncode(t testing.TB, cmds ...*Command) []byte {
@@ -46,6 +65,39 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if !proto.Equal(e, &Entry{Version: Version, Time: 42, Term: 3, Commands: cmds}) {
 		t.Errorf("decoded %v", e)
+	}
+}
+
+// An entry asks for no newer server than its commands need.
+func TestNeeds(t *testing.T) {
+	for _, c := range versionOne() {
+		if got := Needs(c); got != 1 {
+			t.Errorf("%T needs version %d, expected 1", c.GetOp(), got)
+		}
+	}
+	newer := append(everyCommand()[9:], FromAcquire(everyCommand()[0].GetAcquire()), &Command{})
+	for i, change := range []func(*Settings){
+		func(s *Settings) { s.MaxSet = 1 }, func(s *Settings) { s.MaxTasks = 1 }, func(s *Settings) { s.MaxResult = 1 },
+		func(s *Settings) { s.MaxHistory = 1 }, func(s *Settings) { s.MaxHistoryPerLock = 1 },
+		func(s *Settings) { s.HistoryRetention = 1 },
+	} {
+		s := &Settings{MaxTtl: int64(i)}
+		change(s)
+		newer = append(newer, FromConfigure(&Configure{Settings: s}))
+	}
+	for _, c := range newer {
+		if got := Needs(c); got != 2 {
+			t.Errorf("%v needs version %d, expected 2", c, got)
+		}
+		if e := NewEntry(1, 2, append(versionOne(), c)); e.GetVersion() != 2 {
+			t.Errorf("an entry with %v has version %d", c, e.GetVersion())
+		}
+	}
+	if e := NewEntry(1, 2, versionOne()); e.GetVersion() != 1 {
+		t.Errorf("an entry with nothing new has version %d", e.GetVersion())
+	}
+	if e := NewEntry(1, 2, nil); e.GetVersion() != 1 {
+		t.Errorf("a tick has version %d", e.GetVersion())
 	}
 }
 
@@ -79,6 +131,7 @@ func TestNewerEntriesAreNotUnderstood(t *testing.T) {
 			e.Commands[0] = everyCommand()[8]
 			withUnknown(e.Commands[0].GetConfigure().GetSettings())
 		},
+		"field of a member of a set": func(e *Entry) { withUnknown(e.Commands[0].GetAcquire().GetSet()[1]) },
 		"too many commands": func(e *Entry) {
 			for len(e.Commands) <= MaxCommandsPerEntry {
 				e.Commands = append(e.Commands, e.Commands[0])
@@ -122,6 +175,15 @@ func TestCheckFindsWhatCannotBeWritten(t *testing.T) {
 		FromOpenSession(&OpenSession{Owner: "\xff"}),
 		FromRenewSession(&RenewSession{Id: "\xff"}),
 		FromEndSession(&EndSession{Id: "\xff"}),
+		FromAcquire(&Acquire{Set: []*SetMember{{Name: "a"}, {Name: "\xff"}}}),
+		FromClaimTask(&ClaimTask{Metadata: "\xff"}),
+		FromFinishTask(&FinishTask{Text: "\xff"}),
+		FromRenewTask(&RenewTask{Progress: proto.String("\xff")}),
+		FromForgetTask(&ForgetTask{Name: "\xff"}),
+		FromSettleTask(&SettleTask{Text: "\xff"}),
+		FromAsk(&Ask{Reason: "\xff"}),
+		FromBreak(&Break{Owner: "\xff"}),
+		FromHandOver(&HandOver{To: "\xff"}),
 	}
 	for _, c := range bad {
 		if Check(c) == nil {
@@ -153,7 +215,10 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.Version = Version
+		if e2.GetVersion() > e.GetVersion() && e.GetVersion() > 1 {
+			t.Fatalf("version %d became %d", e.GetVersion(), e2.GetVersion())
+		}
+		e.Version = e2.GetVersion() // the writer may have asked for more than it needed
 		if !proto.Equal(e, e2) {
 			t.Fatalf("%v became %v", e, e2)
 		}

@@ -2891,7 +2891,9 @@ type Claim struct {
 	Waited int64 `protobuf:"varint,14,opt,name=waited,proto3" json:"waited,omitempty"`
 	// Since version 2: the locks of the set that the claim belongs to, in the order of their names. The lock of the first
 	// one has the deadlines.
-	Set           []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
+	Set []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
+	// Who waits for a task: what its claim asks for.
+	Terms         *TaskTerms `protobuf:"bytes,20,opt,name=terms,proto3" json:"terms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3031,7 +3033,91 @@ func (x *Claim) GetSet() []string {
 	return nil
 }
 
-// TaskRecord is one task. Its claimant and those who wait are claims.
+func (x *Claim) GetTerms() *TaskTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+// TaskTerms are what a claim on a task says about it. See ClaimTask.
+type TaskTerms struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keep          int64                  `protobuf:"varint,1,opt,name=keep,proto3" json:"keep,omitempty"`
+	MaxAttempts   uint32                 `protobuf:"varint,2,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	RetryDelay    int64                  `protobuf:"varint,3,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	AtMostOnce    bool                   `protobuf:"varint,4,opt,name=at_most_once,json=atMostOnce,proto3" json:"at_most_once,omitempty"`
+	AtLeast       int64                  `protobuf:"varint,5,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskTerms) Reset() {
+	*x = TaskTerms{}
+	mi := &file_internal_command_command_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskTerms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskTerms) ProtoMessage() {}
+
+func (x *TaskTerms) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskTerms.ProtoReflect.Descriptor instead.
+func (*TaskTerms) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *TaskTerms) GetKeep() int64 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *TaskTerms) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *TaskTerms) GetRetryDelay() int64 {
+	if x != nil {
+		return x.RetryDelay
+	}
+	return 0
+}
+
+func (x *TaskTerms) GetAtMostOnce() bool {
+	if x != nil {
+		return x.AtMostOnce
+	}
+	return false
+}
+
+func (x *TaskTerms) GetAtLeast() int64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
+// TaskRecord is one task. Its claimant and those who wait are claims. Its terms are those of the newest claim.
 type TaskRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3047,20 +3133,21 @@ type TaskRecord struct {
 	SlotEnd     int64                  `protobuf:"varint,11,opt,name=slot_end,json=slotEnd,proto3" json:"slot_end,omitempty"`
 	Text        string                 `protobuf:"bytes,12,opt,name=text,proto3" json:"text,omitempty"`
 	Progress    string                 `protobuf:"bytes,13,opt,name=progress,proto3" json:"progress,omitempty"`
-	// Who had the newest claim.
+	// Who had the newest claim; while the task runs, its claimant says so.
 	Owner    string `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
 	Metadata string `protobuf:"bytes,15,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	Since    int64  `protobuf:"varint,16,opt,name=since,proto3" json:"since,omitempty"`
 	Ended    int64  `protobuf:"varint,17,opt,name=ended,proto3" json:"ended,omitempty"`
-	// When it can be claimed again, or, when it is over, when the record goes; -1 for never.
+	// When it can be claimed again, or, when it is over, when the record goes; -1 for never. The number is there while that
+	// is still to come.
 	TimerAt  int64  `protobuf:"varint,18,opt,name=timer_at,json=timerAt,proto3" json:"timer_at,omitempty"`
 	TimerSeq uint64 `protobuf:"varint,19,opt,name=timer_seq,json=timerSeq,proto3" json:"timer_seq,omitempty"`
-	// The key that ended the newest attempt, and how, so that a repetition gets the same answer.
+	// The key that finished an attempt last, and how, so that a repetition gets the same answer.
 	Finisher       string   `protobuf:"bytes,20,opt,name=finisher,proto3" json:"finisher,omitempty"`
 	FinisherFailed bool     `protobuf:"varint,21,opt,name=finisher_failed,json=finisherFailed,proto3" json:"finisher_failed,omitempty"`
 	Claimant       *Claim   `protobuf:"bytes,22,opt,name=claimant,proto3" json:"claimant,omitempty"`
 	Waiters        []*Claim `protobuf:"bytes,23,rep,name=waiters,proto3" json:"waiters,omitempty"`
-	// End of the last run that was not taken back; -1: none.
+	// End of the last run that was done or failed; -1: none.
 	LastRun       int64 `protobuf:"varint,24,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3068,7 +3155,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[30]
+	mi := &file_internal_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3167,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[30]
+	mi := &file_internal_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3180,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{30}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TaskRecord) GetName() string {
@@ -3274,7 +3361,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[31]
+	mi := &file_internal_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3373,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[31]
+	mi := &file_internal_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3386,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{31}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HistoryRecord) GetHolds() []*PastHold {
@@ -3330,7 +3417,7 @@ type PastHold struct {
 
 func (x *PastHold) Reset() {
 	*x = PastHold{}
-	mi := &file_internal_command_command_proto_msgTypes[32]
+	mi := &file_internal_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3429,7 @@ func (x *PastHold) String() string {
 func (*PastHold) ProtoMessage() {}
 
 func (x *PastHold) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[32]
+	mi := &file_internal_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3442,7 @@ func (x *PastHold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastHold.ProtoReflect.Descriptor instead.
 func (*PastHold) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PastHold) GetName() string {
@@ -3448,7 +3535,7 @@ type BrokenRecord struct {
 
 func (x *BrokenRecord) Reset() {
 	*x = BrokenRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[33]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3547,7 @@ func (x *BrokenRecord) String() string {
 func (*BrokenRecord) ProtoMessage() {}
 
 func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[33]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3560,7 @@ func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokenRecord.ProtoReflect.Descriptor instead.
 func (*BrokenRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BrokenRecord) GetKey() string {
@@ -3513,7 +3600,7 @@ type SpentRecord struct {
 
 func (x *SpentRecord) Reset() {
 	*x = SpentRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[34]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +3612,7 @@ func (x *SpentRecord) String() string {
 func (*SpentRecord) ProtoMessage() {}
 
 func (x *SpentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[34]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +3625,7 @@ func (x *SpentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpentRecord.ProtoReflect.Descriptor instead.
 func (*SpentRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SpentRecord) GetKeys() []*Spent {
@@ -3558,7 +3645,7 @@ type Spent struct {
 
 func (x *Spent) Reset() {
 	*x = Spent{}
-	mi := &file_internal_command_command_proto_msgTypes[35]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3657,7 @@ func (x *Spent) String() string {
 func (*Spent) ProtoMessage() {}
 
 func (x *Spent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[35]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3670,7 @@ func (x *Spent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spent.ProtoReflect.Descriptor instead.
 func (*Spent) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Spent) GetKey() string {
@@ -3617,7 +3704,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_internal_command_command_proto_msgTypes[36]
+	mi := &file_internal_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3716,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[36]
+	mi := &file_internal_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3729,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SnapshotTrailer) GetSessions() uint64 {
@@ -3933,7 +4020,7 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
-	"\x05until\x18\x04 \x01(\x03R\x05until\"\x88\x03\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\"\xbe\x03\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x10\n" +
@@ -3954,7 +4041,16 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x05owner\x18\f \x01(\tR\x05owner\x12\x1a\n" +
 	"\bmetadata\x18\r \x01(\tR\bmetadata\x12\x16\n" +
 	"\x06waited\x18\x0e \x01(\x03R\x06waited\x12\x10\n" +
-	"\x03set\x18\x0f \x03(\tR\x03set\"\xcd\x05\n" +
+	"\x03set\x18\x0f \x03(\tR\x03set\x124\n" +
+	"\x05terms\x18\x14 \x01(\v2\x1e.doubledutch.command.TaskTermsR\x05terms\"\xa0\x01\n" +
+	"\tTaskTerms\x12\x12\n" +
+	"\x04keep\x18\x01 \x01(\x03R\x04keep\x12!\n" +
+	"\fmax_attempts\x18\x02 \x01(\rR\vmaxAttempts\x12\x1f\n" +
+	"\vretry_delay\x18\x03 \x01(\x03R\n" +
+	"retryDelay\x12 \n" +
+	"\fat_most_once\x18\x04 \x01(\bR\n" +
+	"atMostOnce\x12\x19\n" +
+	"\bat_least\x18\x05 \x01(\x03R\aatLeast\"\xcd\x05\n" +
 	"\n" +
 	"TaskRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -4041,7 +4137,7 @@ func file_internal_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_internal_command_command_proto_goTypes = []any{
 	(Mode)(0),               // 0: doubledutch.command.Mode
 	(TaskVerdict)(0),        // 1: doubledutch.command.TaskVerdict
@@ -4075,13 +4171,14 @@ var file_internal_command_command_proto_goTypes = []any{
 	(*LockRecord)(nil),      // 29: doubledutch.command.LockRecord
 	(*AskRecord)(nil),       // 30: doubledutch.command.AskRecord
 	(*Claim)(nil),           // 31: doubledutch.command.Claim
-	(*TaskRecord)(nil),      // 32: doubledutch.command.TaskRecord
-	(*HistoryRecord)(nil),   // 33: doubledutch.command.HistoryRecord
-	(*PastHold)(nil),        // 34: doubledutch.command.PastHold
-	(*BrokenRecord)(nil),    // 35: doubledutch.command.BrokenRecord
-	(*SpentRecord)(nil),     // 36: doubledutch.command.SpentRecord
-	(*Spent)(nil),           // 37: doubledutch.command.Spent
-	(*SnapshotTrailer)(nil), // 38: doubledutch.command.SnapshotTrailer
+	(*TaskTerms)(nil),       // 32: doubledutch.command.TaskTerms
+	(*TaskRecord)(nil),      // 33: doubledutch.command.TaskRecord
+	(*HistoryRecord)(nil),   // 34: doubledutch.command.HistoryRecord
+	(*PastHold)(nil),        // 35: doubledutch.command.PastHold
+	(*BrokenRecord)(nil),    // 36: doubledutch.command.BrokenRecord
+	(*SpentRecord)(nil),     // 37: doubledutch.command.SpentRecord
+	(*Spent)(nil),           // 38: doubledutch.command.Spent
+	(*SnapshotTrailer)(nil), // 39: doubledutch.command.SnapshotTrailer
 }
 var file_internal_command_command_proto_depIdxs = []int32{
 	3,  // 0: doubledutch.command.Entry.commands:type_name -> doubledutch.command.Command
@@ -4111,11 +4208,11 @@ var file_internal_command_command_proto_depIdxs = []int32{
 	25, // 24: doubledutch.command.Record.header:type_name -> doubledutch.command.SnapshotHeader
 	27, // 25: doubledutch.command.Record.session:type_name -> doubledutch.command.SessionRecord
 	29, // 26: doubledutch.command.Record.lock:type_name -> doubledutch.command.LockRecord
-	36, // 27: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
-	38, // 28: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
-	32, // 29: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
-	33, // 30: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
-	35, // 31: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
+	37, // 27: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
+	39, // 28: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
+	33, // 29: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
+	34, // 30: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
+	36, // 31: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
 	23, // 32: doubledutch.command.SnapshotHeader.settings:type_name -> doubledutch.command.Settings
 	26, // 33: doubledutch.command.SnapshotHeader.calendar:type_name -> doubledutch.command.CalendarAnchor
 	28, // 34: doubledutch.command.SessionRecord.replies:type_name -> doubledutch.command.Reply
@@ -4123,16 +4220,17 @@ var file_internal_command_command_proto_depIdxs = []int32{
 	31, // 36: doubledutch.command.LockRecord.waiters:type_name -> doubledutch.command.Claim
 	30, // 37: doubledutch.command.LockRecord.ask:type_name -> doubledutch.command.AskRecord
 	0,  // 38: doubledutch.command.Claim.mode:type_name -> doubledutch.command.Mode
-	31, // 39: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
-	31, // 40: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
-	34, // 41: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
-	0,  // 42: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
-	37, // 43: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	32, // 39: doubledutch.command.Claim.terms:type_name -> doubledutch.command.TaskTerms
+	31, // 40: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
+	31, // 41: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
+	35, // 42: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
+	0,  // 43: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
+	38, // 44: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_command_proto_init() }
@@ -4177,7 +4275,7 @@ func file_internal_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_command_proto_rawDesc), len(file_internal_command_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
