@@ -96,7 +96,7 @@ func (c *claim) is(a *command.Acquire) bool {
 	if c.session != nil {
 		session = c.session.id
 	}
-	return c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode() &&
+	return !c.lock.isTask && c.lock.name == a.GetName() && c.lock.slots == a.GetSlots() && c.modeOf() == a.GetMode() &&
 		session == a.GetSession()
 }
 
@@ -145,7 +145,7 @@ func (t *Table) full(l *lock, a *command.Acquire, holding bool) (Code, bool) {
 	switch {
 	case holding && l != nil && l.holders.len() >= int(t.settings.GetMaxHoldersPerLock()):
 		return TooManyHolders, true
-	case t.counts.Holders+t.counts.Waiters >= int(t.settings.GetMaxClaims()):
+	case t.allClaims() >= int(t.settings.GetMaxClaims()):
 		return TooManyKeys, true
 	case !t.hasRoomFor(text):
 		return TooMuchText, true

@@ -152,6 +152,8 @@ func seal(body []byte) []byte {
 			tr.Sessions++
 		case r.GetLock() != nil:
 			tr.Locks++
+		case r.GetTask() != nil:
+			tr.Tasks++
 		case r.GetSpent() != nil:
 			tr.Spent += uint64(len(r.GetSpent().GetKeys()))
 		}

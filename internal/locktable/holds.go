@@ -6,14 +6,14 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// claimOf returns what key stands for on the lock of that name ("": on whichever lock), or nil.
+// claimOf returns what key stands for on the lock of that name ("": on whichever lock or task), or nil.
 func (t *Table) claimOf(name, key string) *claim {
 	k, ok := ParseKey(key)
 	if !ok {
 		return nil
 	}
 	c := t.keys.get(k)
-	if c == nil || (name != "" && c.lock.name != name) {
+	if c == nil || (name != "" && (c.lock.isTask || c.lock.name != name)) {
 		return nil
 	}
 	return c
@@ -78,6 +78,9 @@ func (t *Table) renewHold(c *claim, ttl time.Duration) Outcome {
 		o = t.renewPrivate(c, ttl)
 	}
 	o.Token, o.Mode, o.Slots = c.token, c.modeOf(), c.lock.slots
+	if x := t.taskOf(c.lock); x != nil {
+		o.Task = t.taskInfo(x)
+	}
 	return o
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// judge checks the promises S1, S3, S4, S5, S8, S9, S10 and S11 on what a table says: commands, outcomes and events. It
+// judge checks the promises S1, S3, S4, S5, S8, S9, S10, S11 and S12 on what a table says: commands, outcomes and events. It
 // knows neither the table's nor the model's state, only the history.
 type judge struct {
 	now, before Time // clock of this entry and of the one before
@@ -28,6 +28,13 @@ type judge struct {
 	timedOut    int
 	cancelled   int
 	duplicates  int
+	tasks       map[string]*jTask
+	asked       map[Key]*command.ClaimTask
+	claimed     int
+	answered    int
+	finished    int
+	lost        int
+	unknown     int
 }
 
 type jHold struct {
@@ -56,7 +63,7 @@ type jSpent struct {
 func newJudge(s *command.Settings) *judge {
 	j := &judge{
 		live: map[Key]*jHold{}, queues: map[string][]Key{}, place: map[Key]*jPlace{}, sessionOf: map[Key]string{},
-		sessions: map[string]*jSession{}, retention: time.Duration(Never), maxSpent: 1 << 30,
+		tasks: map[string]*jTask{}, asked: map[Key]*command.ClaimTask{}, sessions: map[string]*jSession{}, retention: time.Duration(Never), maxSpent: 1 << 30,
 	}
 	j.settings(s)
 	return j
@@ -109,6 +116,7 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 				j.sessionOf[k] = a.GetSession()
 			}
 		}
+		j.announceClaim(c.GetClaimTask(), outs[i])
 		if o := c.GetOpenSession(); o != nil && outs[i].Code == Opened {
 			j.opening[o.GetId()] = outs[i].Deadline
 		}
@@ -116,6 +124,9 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 }
 
 func (j *judge) event(e Event, cmds []*command.Command) error {
+	if e.Task != nil || e.Kind >= EventTaskClaimed {
+		return j.taskEvent(e, cmds)
+	}
 	switch e.Kind {
 	case EventQueued:
 		j.queues[e.Lock] = append(j.queues[e.Lock], e.Key)
@@ -266,7 +277,7 @@ func (j *judge) releasedBy(cmds []*command.Command, k Key, lock, session string)
 	for _, c := range cmds {
 		key := k.Reveal()
 		r, e := c.GetRelease(), c.GetEndSession()
-		release = release || r != nil && r.GetKey() == key && r.GetName() == lock ||
+		release = release || r != nil && r.GetKey() == key && (r.GetName() == lock || r.GetName() == "") ||
 			e != nil && (e.GetId() == key && session == "" || e.GetId() == session && session != "")
 		abandon = abandon || c.GetAbandon().GetKey() == key && c.GetAbandon().GetAttachment() != 0
 	}

@@ -12,6 +12,9 @@ import (
 
 // outcome judges the answer to one command after the entry's events.
 func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
+	if err := j.taskOutcome(c, o, events); err != nil {
+		return err
+	}
 	switch op := c.GetOp().(type) {
 	case *command.Command_Acquire:
 		return j.acquired(op.Acquire, o, events)
@@ -86,7 +89,7 @@ func (j *judge) renewed(k Key, lock string, o Outcome, events []Event, numbered 
 	if s := j.sessions[session]; s != nil {
 		s.deadline = o.Deadline
 	}
-	if h == nil || h.lock != lock {
+	if h == nil || h.lock != lock && lock != "" {
 		if !mentions(events, k) && !numbered {
 			return fmt.Errorf("S4: renewed what was not held")
 		}

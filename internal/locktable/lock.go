@@ -9,6 +9,7 @@ import (
 type lock struct {
 	name    string
 	slots   uint32
+	isTask  bool // it is the lock in a task
 	holders claims
 	waiters claims
 	block   *block // nil: not blocked
@@ -51,6 +52,7 @@ type extra struct {
 	lockDelay       time.Duration
 	until           Time          // of a waiter: when its wait ends
 	waited          time.Duration // of a hold: how long it stood in the queue
+	terms           *taskTerms    // of who waits for a task
 	// Among the claims of the session.
 	sessionPrev, sessionNext *claim
 }
@@ -158,7 +160,11 @@ func (l *lock) admits(m Mode) bool {
 
 // touch must be called before l or one of its claims changes.
 func (t *Table) touch(l *lock) {
-	if t.snapshot != nil {
+	switch {
+	case t.snapshot == nil:
+	case l.isTask:
+		t.snapshot.keepTask(l)
+	default:
 		t.snapshot.keepLock(l)
 	}
 }
@@ -189,6 +195,10 @@ func (t *Table) tidy(l *lock) {
 // serve grants l to the waiters that have become eligible, from the head of the queue, and forgets l if it is idle.
 // Everything that ends a hold, a place or a delay calls it once, after the change.
 func (t *Table) serve(l *lock) {
+	if l.isTask {
+		t.serveTask(l)
+		return
+	}
 	for w := t.firstAlive(l); w != nil && l.admits(w.modeOf()); w = t.firstAlive(l) {
 		t.grantWaiter(w)
 	}
@@ -267,6 +277,10 @@ func (t *Table) end(c *claim, kind EventKind) {
 
 func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
 	l := c.lock
+	if l.isTask {
+		t.endHeldClaim(c, a)
+		return
+	}
 	t.touch(l)
 	l.holders.remove(c)
 	if t.counts.Holders--; l.holders.n == 0 {
@@ -284,6 +298,10 @@ func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
 // drop takes the place c out of the queue. The caller serves the lock.
 func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
 	l := c.lock
+	if l.isTask {
+		t.dropFromTask(c, kind, a)
+		return
+	}
 	t.touch(l)
 	l.waiters.remove(c)
 	t.counts.Waiters--

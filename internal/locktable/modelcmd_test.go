@@ -219,6 +219,9 @@ func (m *model) textWith(lock string) uint64 {
 	for _, c := range m.claims {
 		n += len(c.owner) + len(c.meta)
 	}
+	for _, x := range m.tasks {
+		n += len(x.name) + 32 + len(x.owner) + len(x.meta) + len(x.text) + len(x.progress)
+	}
 	for _, s := range m.sessions {
 		n += len(s.owner) + len(s.meta)
 	}
@@ -268,7 +271,7 @@ func (m *model) enter(a *command.Acquire) Outcome {
 
 func (m *model) release(r *command.Release) Outcome {
 	c := m.claim(r.GetKey())
-	if c == nil || c.lock != r.GetName() || r.GetRequest() > 0 && c.session != r.GetSession() {
+	if c == nil || c.lock != r.GetName() && r.GetName() != "" || r.GetRequest() > 0 && c.session != r.GetSession() {
 		return Outcome{Code: NotHeld}
 	}
 	return Outcome{Code: Released, Released: m.endClaims([]*mClaim{c}, EventReleased, nil)}
@@ -276,17 +279,24 @@ func (m *model) release(r *command.Release) Outcome {
 
 func (m *model) renew(r *command.Renew) Outcome {
 	c := m.claim(r.GetKey())
-	if c == nil || c.lock != r.GetName() || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
+	if c == nil || c.lock != r.GetName() && r.GetName() != "" || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
 		return Outcome{Code: NotHeld}
 	}
+	return m.renewClaim(c, r.GetTtl())
+}
+
+func (m *model) renewClaim(c *mClaim, ttl int64) Outcome {
 	c.attachment = 0 // its client knows of the hold
 	var o Outcome
 	if s := m.session(c.session); s != nil {
-		o = m.renewLease(&s.ttl, &s.deadline, r.GetTtl())
+		o = m.renewLease(&s.ttl, &s.deadline, ttl)
 	} else {
-		o = m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
+		o = m.renewLease(&c.ttl, &c.deadline, ttl)
 	}
 	o.Mode, o.Slots, o.Token = c.mode, c.slots, c.token
+	if m.onTask(c) {
+		o.Task = m.taskInfo(m.taskOf(c))
+	}
 	return o
 }
 
@@ -325,7 +335,11 @@ func (m *model) abandon(a *command.Abandon) Outcome {
 		return Outcome{Code: Done}
 	}
 	m.drop(c)
-	if c.held {
+	if m.onTask(c) && c.held {
+		m.attemptEnds(c, EventTaskTakenBack)
+	} else if m.onTask(c) {
+		m.taskEvent(EventTaskCancelled, c)
+	} else if c.held {
 		m.event(EventReleased, c)
 	} else {
 		m.event(EventCancelled, c)

@@ -2,6 +2,7 @@ package locktable
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -38,6 +39,7 @@ func (m *model) endSession(s *mSession, kind EventKind) int {
 // endClaims ends the claims of one session in one step: first all of them go, then the queues are looked at.
 func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 	released := 0
+	m.ending = s
 	var touched []string
 	if s != nil {
 		m.sessions = slices.DeleteFunc(m.sessions, func(x *mSession) bool { return x == s })
@@ -50,7 +52,12 @@ func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 		m.drop(c)
 		m.spend(c.key)
 		m.noteSpent(c)
-		if c.held {
+		if m.onTask(c) && c.held {
+			released++
+			m.attemptEnds(c, EventTaskLost)
+		} else if m.onTask(c) {
+			m.taskEvent(EventTaskCancelled, c)
+		} else if c.held {
 			released++
 			m.event(kind, c)
 		} else {
@@ -76,7 +83,7 @@ func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 func (m *model) noteSpent(c *mClaim) {
 	if s := m.session(c.session); s != nil {
 		for i := range s.replies {
-			if s.replies[i].op == "acquire" && s.replies[i].key == c.key {
+			if (s.replies[i].op == "acquire" || s.replies[i].op == "claim") && s.replies[i].key == c.key {
 				s.replies[i].code = KeySpent
 			}
 		}
@@ -122,6 +129,10 @@ func (m *model) ownHold(session, lock string) *mClaim {
 
 // look grants to the head of the queue for as long as it is eligible.
 func (m *model) look(lock string) {
+	if name, ok := strings.CutPrefix(lock, mTaskMark); ok {
+		m.lookTask(m.task(name))
+		return
+	}
 	for {
 		q := slices.DeleteFunc(m.waiters(lock), func(c *mClaim) bool {
 			s := m.session(c.session)

@@ -46,6 +46,9 @@ func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 	info.NumKeys = len(claims)
 	for _, c := range claims[:min(limit, len(claims))] {
 		k := KeyInfo{Lock: c.lock, Held: c.held, Token: c.token, Mode: c.mode, Slots: c.slots, Attachment: c.attachment}
+		if m.onTask(c) {
+			k.Lock, k.Task = m.taskOf(c).name, true
+		}
 		if !c.held {
 			k.Position = m.position(c)
 		}
@@ -67,8 +70,13 @@ func (m *model) Stats() Stats {
 			st.Held++
 		}
 	}
+	st.Tasks = len(m.tasks)
 	for _, c := range m.claims {
-		if c.held {
+		if m.onTask(c) && c.held {
+			st.Running++
+		} else if m.onTask(c) {
+			st.TaskWaiters++
+		} else if c.held {
 			st.Holders++
 		} else {
 			st.Waiters++

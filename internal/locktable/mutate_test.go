@@ -80,6 +80,8 @@ func mutate(rng *rand.Rand, m protoreflect.Message) {
 	}
 	f := fields.Get(rng.Intn(fields.Len()))
 	switch {
+	case f.IsList() && f.Kind() == protoreflect.StringKind:
+		m.Mutable(f).List().Append(protoreflect.ValueOfString(pick(rng, []string{"a", "b", "zz"})))
 	case f.IsList():
 		mutateList(rng, m.Mutable(f).List())
 	case f.Kind() == protoreflect.MessageKind:

@@ -2,6 +2,7 @@ package locktable
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ type runningSnapshot struct {
 func newWorld(c chooser, full bool) *world {
 	s := smallSettings()
 	m := newModel(s)
-	return &world{t: New(s), m: m, j: newJudge(s), g: &generator{c: c, m: m}, full: full}
+	return &world{t: New(s), m: m, j: newJudge(s), g: &generator{c: c, m: m, tasks: 30}, full: full}
 }
 
 // step applies one random entry to all and compares.
@@ -141,7 +142,7 @@ func (w *world) sameViews() error {
 			return fmt.Errorf("lock %+v %v, the model says %+v %v", a, aok, b, bok)
 		}
 	}
-	if err := w.sameListing(); err != nil {
+	if err := cmp.Or(w.sameListing(), w.sameTasks()); err != nil {
 		return err
 	}
 	for _, id := range slices.Concat(testSessions, testKeys) {
@@ -180,6 +181,27 @@ func (w *world) sameListing() error {
 	return nil
 }
 
+// sameTasks compares all tasks, listed in pages of two.
+func (w *world) sameTasks() error {
+	var all []TaskInfo
+	for after := ""; ; after = all[len(all)-1].Name {
+		page := w.t.Tasks("", after, 2)
+		all = append(all, page...)
+		if len(page) < 2 {
+			break
+		}
+	}
+	if len(all) != len(w.m.tasks) {
+		return fmt.Errorf("%d tasks, the model has %d", len(all), len(w.m.tasks))
+	}
+	for i, x := range w.m.tasks {
+		if err := sameTask(&all[i], w.m.taskInfo(x)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func sameLock(a, b LockInfo) bool {
 	kindless := a.NumHolders+a.NumWaiters == 0 // what slots it shows does not matter
 	return a.Name == b.Name && (a.Slots == b.Slots || kindless) && a.BlockedUntil == b.BlockedUntil && slices.Equal(a.Holders, b.Holders) &&
@@ -193,6 +215,10 @@ func sameOutcomes(a, b []Outcome) error {
 	for i := range a {
 		x, y := a[i], b[i]
 		hx, hy := x.Holder, y.Holder
+		if err := sameTask(x.Task, y.Task); err != nil {
+			return fmt.Errorf("outcome %d %s%w", i, showOutcome(x), err)
+		}
+		x.Task, y.Task = nil, nil
 		if (x.Detail == "") != (y.Detail == "") || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("outcome %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
@@ -211,10 +237,21 @@ func sameEvents(a, b []Event) error {
 	for i := range a {
 		x, y := a[i], b[i]
 		hx, hy := x.Holder, y.Holder
+		if err := sameTask(x.Task, y.Task); err != nil {
+			return fmt.Errorf("event %d %s%w", i, showEvent(x), err)
+		}
+		x.Task, y.Task = nil, nil
 		x.Holder, y.Holder = nil, nil
 		if x != y || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("event %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
+	}
+	return nil
+}
+
+func sameTask(a, b *TaskInfo) error {
+	if (a == nil) != (b == nil) || a != nil && *a != *b {
+		return fmt.Errorf("task %+v\nthe model says %+v", a, b)
 	}
 	return nil
 }
@@ -279,10 +316,12 @@ func TestRandom(t *testing.T) {
 	}
 	t.Logf("%d checked steps in %.1f s: %d grants (%d re-entrant), %d expiries, %d waits run out, %d places cancelled, %d repeated grants",
 		done, time.Since(start).Seconds(), seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates)
+	t.Logf("tasks: %d claims, %d finished, %d lost (%d unknown then), %d who waited were answered",
+		seen.claimed, seen.finished, seen.lost, seen.unknown, seen.answered)
 	if done < checkedSteps && !testing.Short() {
 		t.Errorf("%d steps checked, fewer than %d", done, checkedSteps)
 	}
-	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates} {
+	for _, n := range []int{seen.grants, seen.reentrant, seen.expired, seen.timedOut, seen.cancelled, seen.duplicates, seen.claimed, seen.answered, seen.finished, seen.lost, seen.unknown} {
 		if n < done/1000 {
 			t.Errorf("the run exercised too little: %d of something in %d steps", n, done)
 		}
@@ -296,6 +335,11 @@ func (j *judge) add(o *judge) {
 	j.timedOut += o.timedOut
 	j.cancelled += o.cancelled
 	j.duplicates += o.duplicates
+	j.claimed += o.claimed
+	j.answered += o.answered
+	j.finished += o.finished
+	j.lost += o.lost
+	j.unknown += o.unknown
 }
 
 // rapidChooser draws from rapid, which shrinks a failure to a small one.

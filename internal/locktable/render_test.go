@@ -49,6 +49,9 @@ var codeWords = map[Code]string{
 func showOutcome(o Outcome) string {
 	switch o.Code {
 	case Granted:
+		if o.Task != nil {
+			return fmt.Sprintf("claimed token=%d until=%s attempt=%d%s\n", o.Token, secs(int64(o.Deadline)), o.Task.Attempts, waited(int64(o.Waited)))
+		}
 		return fmt.Sprintf("granted token=%d until=%s%s%s\n", o.Token, secs(int64(o.Deadline)), waited(int64(o.Waited)), kind(o.Mode, o.Slots))
 	case Waiting:
 		return fmt.Sprintf("waiting position=%d%s\n", o.Position, kind(o.Mode, o.Slots))
@@ -66,6 +69,9 @@ func showOutcome(o Outcome) string {
 		if o.Detail == "" {
 			return "invalid without a reason\n"
 		}
+	}
+	if o.Task != nil {
+		return codeWords[o.Code] + showTask(*o.Task) + "\n"
 	}
 	return codeWords[o.Code] + "\n"
 }
@@ -86,6 +92,9 @@ func showHolder(h *Holder, now Time) string {
 
 func showEvent(e Event) string {
 	what := unpad(e.Key) + " " + e.Lock
+	if e.Task != nil {
+		return showTaskEvent(e)
+	}
 	switch e.Kind {
 	case EventGranted:
 		return fmt.Sprintf("granted %s token=%d until=%s%s%s\n", what, e.Token, secs(int64(e.Deadline)), waited(int64(e.Waited)), kind(e.Mode, e.Slots))
@@ -110,6 +119,13 @@ func showEvent(e Event) string {
 func (s *script) show(what string) string {
 	if id, ok := strings.CutPrefix(what, "session "); ok {
 		return s.showSession(id)
+	}
+	if name, ok := strings.CutPrefix(what, "task "); ok {
+		x, ok := s.subject.Task(name)
+		if !ok {
+			return "unknown\n"
+		}
+		return strings.TrimPrefix(showTask(x), " ") + named(x.Owner, x.Metadata) + "\n"
 	}
 	l, ok := s.subject.Lock(what, 100)
 	if !ok {
@@ -157,6 +173,9 @@ func (s *script) showSession(id string) string {
 	}
 	fmt.Fprintf(&b, "%s%s ttl=%s until=%s\n", word, named(i.Owner, i.Metadata), secs(int64(i.TTL)), secs(int64(i.Deadline)))
 	for _, k := range i.Keys {
+		if k.Task {
+			k.Lock = "task " + k.Lock
+		}
 		if k.Held {
 			fmt.Fprintf(&b, "holds %s token=%d%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots))
 		} else {

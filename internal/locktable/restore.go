@@ -45,7 +45,7 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrBadSnapshot, fmt.Errorf(format, args...))
 }
 
-// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, trailer.
+// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, tasks, trailer.
 type restorer struct {
 	in      *bufio.Reader
 	sum     hash.Hash
@@ -142,6 +142,8 @@ func (r *restorer) take(rec *command.Record) error {
 		return r.inPart(partLocks, kind.Lock.GetName(), func() error { return r.takeLock(kind.Lock) })
 	case *command.Record_Spent:
 		return r.inPart(partSpent, "", func() error { return r.takeSpent(kind.Spent) })
+	case *command.Record_Task:
+		return r.inPart(partTasks, kind.Task.GetName(), func() error { return r.takeTask(kind.Task) })
 	case *command.Record_Trailer:
 		return r.inPart(partTrailer, "", func() error { return r.takeTrailer(kind.Trailer) })
 	}
@@ -173,8 +175,12 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	}
 	r.table = New(h.GetSettings())
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
+	r.table.format = h.GetVersion()
+	if h.GetVersion() == 1 && (settingsFormat(h.GetSettings()) > 1 || len(h.GetCalendar()) > 0) {
+		return bad("it has more than its format version allows")
+	}
 	r.part = partSessions
-	return nil
+	return r.table.restoreCalendar(h.GetCalendar())
 }
 
 func (r *restorer) takeSession(x *command.SessionRecord) error {
@@ -202,6 +208,9 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 func (r *restorer) takeLock(x *command.LockRecord) error {
 	l := r.table.newLock(x.GetName())
 	l.slots = x.GetSlots()
+	if x.GetAsk() != nil {
+		return bad("a lock is asked for")
+	}
 	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
 		return bad("a delay is half there")
 	}
@@ -233,7 +242,7 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		return bad("a key is malformed")
 	case r.table.keys.get(key) != nil:
 		return bad("a key stands for two things")
-	case !wellFormed(x, waiting):
+	case !wellFormed(x, waiting) || len(x.GetSet()) > 0 || (x.GetTerms() != nil) != (l.isTask && waiting):
 		return bad("a holder or waiter has what only the other can have")
 	case x.GetMode() != Exclusive && x.GetMode() != Shared:
 		return bad("a claim has an unknown mode")
@@ -253,6 +262,9 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 			return bad("a claim belongs to no session")
 		}
 		r.members[c.session] = append(r.members[c.session], c)
+	}
+	if x.GetTerms() != nil {
+		c.extra.terms = restoreTerms(x.GetTerms())
 	}
 	r.place(c, x, waiting)
 	return nil
@@ -274,7 +286,7 @@ func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 	r.table.text += c.textBytes()
 	if !waiting {
 		c.lock.holders.push(c)
-		r.table.counts.Holders++
+		r.table.counts.add(c)
 		if c.session == nil {
 			r.table.timers.arm(c)
 		}
@@ -284,7 +296,7 @@ func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 		c.extra.until = Never
 	}
 	c.lock.waiters.push(c)
-	r.table.counts.Waiters++
+	r.table.counts.add(c)
 	r.table.timers.arm(c)
 }
 

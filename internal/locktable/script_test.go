@@ -27,6 +27,7 @@ type subject interface {
 	NextDeadline() (Time, bool)
 	Lock(name string, limit int) (LockInfo, bool)
 	Session(id Key, limit int) (SessionInfo, bool)
+	Task(name string) (TaskInfo, bool)
 	Stats() Stats
 }
 
@@ -69,7 +70,7 @@ func (s *script) step(line string) (string, error) {
 	case "stats":
 		st := s.subject.Stats()
 		return fmt.Sprintf("locks=%d held=%d holders=%d waiters=%d sessions=%d spent=%d last-token=%d\n",
-			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken), nil
+			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken) + showTaskStats(st), nil
 	case "snapshot-restore":
 		n, err := s.restore(s.subject)
 		s.subject = n
@@ -111,6 +112,9 @@ func (s *script) entry(cmds []*command.Command) (string, error) {
 func repeats(e Event, cmds []*command.Command, outs []Outcome) bool {
 	same := map[Code]EventKind{Granted: EventGranted, Waiting: EventQueued, Released: EventReleased}
 	for i, c := range cmds {
+		if repeatsTask(e, c, outs[i]) {
+			return true
+		}
 		key := c.GetAcquire().GetKey() + c.GetRelease().GetKey()
 		if key == e.Key.Reveal() && (same[outs[i].Code] == e.Kind || outs[i].Code == Released && e.Kind == EventCancelled) {
 			return true
@@ -134,7 +138,7 @@ func parseCommand(f []string) (*command.Command, error) {
 		return nil, errors.New("empty command")
 	}
 	verb := f[0]
-	if verb == "session" {
+	if verb == "session" || verb == "task" {
 		verb, f = verb+" "+f[1], f[1:]
 	}
 	var words []string
@@ -237,7 +241,7 @@ func (p *options) command(verb string, word func(int) string) *command.Command {
 	case "configure":
 		return command.FromConfigure(&command.Configure{Settings: p.settings()})
 	}
-	return nil
+	return p.taskCommand(verb, word)
 }
 
 // settings are the defaults with what the script changes.
@@ -254,7 +258,7 @@ func (p *options) settings() *command.Settings {
 	for name, f := range map[string]*uint32{
 		"max-spent": &s.MaxSpent, "max-locks": &s.MaxLocks, "max-waiters": &s.MaxWaitersPerLock, "max-sessions": &s.MaxSessions,
 		"max-keys": &s.MaxKeysPerSession, "max-replies": &s.MaxRepliesPerSession, "max-name": &s.MaxName, "max-owner": &s.MaxOwner,
-		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
+		"max-tasks": &s.MaxTasks, "max-result": &s.MaxResult, "max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = uint32(p.number(name))

@@ -255,7 +255,7 @@ func (t *Table) finish(s *session, kind EventKind) (released int) {
 	t.spend(s.key)
 	for _, c := range claims {
 		// A lock that an earlier turn forgot has no waiters left to serve.
-		if l := c.lock; t.lockNamed(l.name) == l {
+		if l := c.lock; l.isTask || t.lockNamed(l.name) == l {
 			t.serve(l)
 		}
 	}

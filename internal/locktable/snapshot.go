@@ -13,8 +13,9 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// SnapshotVersion is the newest snapshot format that this server reads, and the one that it writes.
-const SnapshotVersion = 1
+// SnapshotVersion is the newest snapshot format that this server reads. It writes the oldest one that has what the table was
+// ever asked for, see command.Version.
+const SnapshotVersion = command.Version
 
 // Snapshot writes a table as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
@@ -28,7 +29,9 @@ type Snapshot struct {
 	sessions *btree.Map[string, *session]
 	locks    *btree.Map[string, *lock]
 	spent    spentKeys
+	tasks    *btree.Map[string, *task]
 
+	taskImages    map[*lock]*command.TaskRecord
 	lockImages    map[*lock]*command.LockRecord
 	sessionImages map[*session]*command.SessionRecord
 
@@ -45,6 +48,7 @@ const (
 	partSessions
 	partLocks
 	partSpent
+	partTasks
 	partTrailer
 	partEnd
 )
@@ -63,8 +67,11 @@ func (t *Table) newSnapshot() *Snapshot {
 	return &Snapshot{
 		table: t,
 		header: &command.SnapshotHeader{
-			Version: SnapshotVersion, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Version: t.format, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Calendar: t.calendarRecord(),
 		},
+		tasks:         t.tasks.Copy(),
+		taskImages:    make(map[*lock]*command.TaskRecord),
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),
 		spent:         t.spent.clone(),
@@ -114,6 +121,10 @@ func (s *Snapshot) writeSome(most int) (wrote int, err error) {
 		}
 	case partSpent:
 		if wrote, err = s.writeSpent(most); wrote < most {
+			s.enter(partTasks)
+		}
+	case partTasks:
+		if wrote, err = s.writeTasks(most); wrote < most {
 			s.enter(partTrailer)
 		}
 	case partTrailer:

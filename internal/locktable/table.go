@@ -19,12 +19,15 @@ type Table struct {
 	locks    btree.Map[string, *lock]
 	sessions btree.Map[string, *session] // shared ones, by id
 	spent    spentKeys
+	tasks    btree.Map[string, *task]
+	anchors  []anchor // readings of the calendar, oldest first
+	format   uint32   // the snapshot format that has all that was ever asked of the table
 
 	// Derived from the above.
 	keys   keyIndex
 	timers timers
 	counts Stats
-	text   uint64 // bytes of names, owners and metadata
+	text   uint64 // bytes of names, owners, metadata, results and the like
 
 	// The snapshot that is being written, if any: it must see things as they were.
 	snapshot *Snapshot
@@ -39,7 +42,7 @@ func New(s *command.Settings) *Table {
 	if err := CheckSettings(s); err != nil {
 		panic("locktable: " + err.Error())
 	}
-	return &Table{settings: proto.CloneOf(s)}
+	return &Table{settings: proto.CloneOf(s), format: settingsFormat(s)}
 }
 
 // Now returns the cluster time of the newest entry.
@@ -97,6 +100,26 @@ func (t *Table) execute(c *command.Command) Outcome {
 	case *command.Command_Configure:
 		return t.configure(op.Configure)
 	}
+	return t.executeNewer(c)
+}
+
+// executeNewer executes what came with version 2. A table that was never asked for any of it can be read by older servers.
+func (t *Table) executeNewer(c *command.Command) Outcome {
+	t.format = max(t.format, command.Needs(c))
+	switch op := c.GetOp().(type) {
+	case *command.Command_ClaimTask:
+		return t.claimTask(op.ClaimTask)
+	case *command.Command_FinishTask:
+		return t.finishTask(op.FinishTask)
+	case *command.Command_RenewTask:
+		return t.renewTask(op.RenewTask)
+	case *command.Command_ForgetTask:
+		return t.forgetTaskCommand(op.ForgetTask)
+	case *command.Command_SettleTask:
+		return t.settleTask(op.SettleTask)
+	case *command.Command_Calendar:
+		return t.setCalendar(op.Calendar)
+	}
 	// command.Decode lets no unknown command through; who feeds one by another way has a bug that must not be replicated.
 	panic("locktable: unknown command")
 }
@@ -106,6 +129,7 @@ func (t *Table) configure(c *command.Configure) Outcome {
 		return invalid(err)
 	}
 	t.settings = proto.CloneOf(c.GetSettings())
+	t.format = max(t.format, settingsFormat(t.settings))
 	t.pruneSpent()
 	return Outcome{Code: Done}
 }
@@ -119,6 +143,8 @@ func (t *Table) fire(x timed) {
 		t.fireClaim(x)
 	case *session:
 		t.finish(x, EventExpired)
+	case *task:
+		t.fireTask(x)
 	case *block:
 		t.touch(x.lock)
 		x.lock.block = nil

@@ -45,6 +45,8 @@ type KeyInfo struct {
 	TTL             time.Duration
 	Position        int
 	Attachment      uint64
+	// The key stands for a claim on the task Lock, or a place among those who wait for it.
+	Task bool
 }
 
 // SessionInfo tells the owner of a session about it.
@@ -64,6 +66,8 @@ type Stats struct {
 	// Held locks, and the holds on them (shared and counted holds are several).
 	Held, Holders int
 	Waiters       int
+	// Records of tasks, the tasks that run, and who waits for a task.
+	Tasks, Running, TaskWaiters int
 	// Shared sessions.
 	Sessions  int
 	Spent     int
@@ -74,6 +78,7 @@ type Stats struct {
 func (t *Table) Stats() Stats {
 	s := t.counts
 	s.Locks, s.Sessions, s.Spent, s.LastToken = t.locks.Len(), t.sessions.Len(), t.spent.n, t.lastToken
+	s.Tasks = t.tasks.Len()
 	return s
 }
 
@@ -143,7 +148,7 @@ func (t *Table) Key(k Key) (KeyInfo, bool) {
 
 func (c *claim) keyInfo() KeyInfo {
 	i := KeyInfo{Lock: c.lock.name, Held: !c.waiting(), Token: c.token, Mode: c.modeOf(), Slots: c.lock.slots, Since: c.since}
-	i.Attachment = c.attachment
+	i.Attachment, i.Task = c.attachment, c.lock.isTask
 	i.TTL, i.Deadline = c.lease()
 	if c.waiting() {
 		i.Deadline, i.Position = c.extra.until, c.position()
