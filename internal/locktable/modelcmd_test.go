@@ -210,6 +210,11 @@ func (m *model) waiting(c *mClaim) Outcome {
 func (m *model) textWith(lock string) uint64 {
 	n := 0
 	names := m.locks()
+	for _, b := range m.blocks {
+		if !slices.Contains(names, b.lock) {
+			names = append(names, b.lock)
+		}
+	}
 	if lock != "" && !slices.Contains(names, lock) {
 		names = append(names, lock)
 	}
