@@ -1,6 +1,7 @@
 package locktable
 
 import (
+	"errors"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -11,7 +12,11 @@ const (
 	maxAnchors = 1000
 	// A reading that is ahead of the calendar by no more than this changes nothing.
 	calendarSlack = int64(time.Millisecond)
+	// The calendar begins with 1970 and stays far from where its nanoseconds overflow.
+	maxCalendar = 1 << 62
 )
+
+var errCalendar = errors.New("the calendar must be between 1970 and 2116")
 
 // anchor says that at the cluster time now the calendar showed wall.
 type anchor struct {
@@ -38,6 +43,9 @@ func (t *Table) reaches(wall int64) Time {
 }
 
 func (t *Table) setCalendar(c *command.Calendar) Outcome {
+	if c.GetAt() < 0 || c.GetAt() > maxCalendar {
+		return invalid(errCalendar)
+	}
 	if c.GetAt() <= t.calendar(t.now)+calendarSlack && !c.GetForce() {
 		return Outcome{Code: Done}
 	}
@@ -62,7 +70,7 @@ func (t *Table) calendarRecord() []*command.CalendarAnchor {
 func (t *Table) restoreCalendar(as []*command.CalendarAnchor) error {
 	last := Time(-1)
 	for _, a := range as {
-		if Time(a.GetNow()) <= last || Time(a.GetNow()) > t.now || len(t.anchors) == maxAnchors {
+		if a.GetWall() < 0 || a.GetWall() > maxCalendar || Time(a.GetNow()) <= last || Time(a.GetNow()) > t.now || len(t.anchors) == maxAnchors {
 			return bad("its calendar is out of order")
 		}
 		last = Time(a.GetNow())

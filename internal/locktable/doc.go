@@ -124,29 +124,56 @@
 // goes back by itself, and between readings it goes as fast as cluster time. The offsets are remembered as long as past
 // holds are, but at most 1,000 of them, so that the calendar time of a past moment can be told.
 //
-// Tasks. A task is named like a lock, in a room of its own. It has a claimant or none. A ClaimTask on an unknown name, or on
-// a task that can be claimed, makes the key its claimant: the attempt counts, takes the next token, and lives in the key's
-// session, private or shared, by the rules of a hold. Otherwise it is answered with how the task stands (NotClaimable) or,
-// while the task runs or waits for its next attempt, gets a place (Waiting) if it may wait. Repeating it with a known key is
-// the same request again, as for Acquire; with the key that finished the newest attempt it is NotClaimable, with how the
-// task stands. When the task is over, all who wait are told so (EventTaskAnswered) and their places are gone, their keys not
-// spent. When it can be claimed (again), the first of them is its claimant. What ClaimTask says about attempts, delays and
-// keeping is what counts from its claim on.
+// Tasks. A task is named like a lock, in a room of its own: what a command for locks says about a name is about the lock.
+// A task has a claimant or none. A ClaimTask on an unknown name, or on a task that can be claimed, makes the key its
+// claimant: the attempt counts, takes the next token, and lives in the key's session, private or shared, by the rules of a
+// hold. Otherwise it is answered with how the task stands (NotClaimable) or, while the task runs or is open, gets a place
+// (Waiting) if it may wait. Repeating it with a known key is the same request again, as for Acquire (it must name the same
+// task and session); with the key that finished last it is NotClaimable, with how the task stands. When the task is over
+// (done, failed or unknown), all who wait are told so (EventTaskAnswered) and their places are gone, their keys not spent;
+// so are those whose wait ran out. When it can be claimed (again), the first of them is its claimant. What ClaimTask says
+// about attempts, delays and keeping is what counts from its claim on, for one who waited from the time when it gets the
+// claim. One whose own MaxAttempts are used up by now is passed over, and waits until the task is over.
 //
 // A task is done when its claimant reports so (FinishTask; by any other key it is NotClaimant and changes nothing), and
-// stays so for Keep, or for good. When an attempt fails, or its session ends or is lost (Abandon does not count: the attempt is
-// taken back), the task is open again after RetryDelay; if all attempts are used up it has failed, which is kept as done is. With
-// AtMostOnce a lost claimant makes it unknown: nobody gets it until an operator settles it, or the next slot begins. A
-// FinishTask that is repeated by the key that finished gets the same answer, until the next attempt begins. A claimant that
-// releases its key by Release or ends its session has lost the attempt.
+// stays so for Keep, or for good; with a Keep of 0 the record goes in the same step. When an attempt fails, or its session
+// ends or is lost, the task is open again, and can be claimed after RetryDelay; if all attempts are used up it has failed,
+// which is kept as done is. With AtMostOnce a lost claimant makes it unknown: nobody gets it until an operator settles it,
+// or the next slot begins. A claim that was taken back (Abandon) does not count: the task can be claimed at once, and a
+// record that has no other attempt, no last run and nobody who waits goes. An open record goes only by order: who leaves a
+// task undone leaves its record, up to Settings.MaxTasks of them.
 //
-// Schedules. A claim may name a slot in calendar time that contains the present (otherwise SlotPassed). It is the claim of a new
-// run, with all its attempts, if the slot begins after that of the task's newest run and the task is not running; and a claim on
-// the present run otherwise. The record of a slot's run is not forgotten before the slot has ended. AtLeast forbids a claim
-// (NotClaimable; ClaimableAt tells until when) within that time after the end of the last run that was done or failed; attempts of
-// a run that is open do not wait for it.
+// The record remembers the key that finished last, and how. A FinishTask that it repeats is Finished again, with how the
+// task stands by then, as long as the record stays and nobody else finished; with the other verdict it is NotClaimant.
+//
+// A Release or Renew without a name is about whatever the key stands for: a claimant that releases its key so, or ends its
+// session, has lost the attempt (as far as it came, nobody knows), and one who waits gives up the place; their keys are
+// spent.
+//
+// A ForgetTask removes the record, of a running task only by its token: its claimant has lost the claim, the key is spent.
+// Those who wait begin a new task of that name. A SettleTask applies to a task that is unknown or failed, with the token
+// that it names; the run ends now as done or failed, kept from now on, or is open at once with all its attempts. If the task
+// stands so already, with the same text, it is Done and nothing changes. Otherwise TaskChanged.
+//
+// The refusals of a ClaimTask are looked for in the order of Acquire: Invalid, the request number, the known key,
+// NotClaimable of the key that finished, KeySpent, KeyInUse, NoSession or SessionPrivate, TooManyKeys, SlotPassed,
+// TooManyTasks, NotClaimable, TooManyWaiters, TooManyKeys (of all), TooMuchText. ClaimTask, FinishTask and RenewTask carry
+// request numbers, as Acquire, Release and Renew do.
+//
+// Schedules. A claim may name a slot in calendar time that contains the present (otherwise SlotPassed). If the task is not
+// running and the slot begins after that of the newest run (or that had none), it is the claim of a new run, with all its
+// attempts, whatever became of the last one; otherwise it is a claim on the present run. So one who waits has waited for the
+// run that was there, whatever its own slot, and claims again if it is told that that one is over. The record of a slot's run
+// is not forgotten before the slot has ended by the calendar, even if that was set back. AtLeast (the larger of what the
+// newest claim said and this one says) forbids a claim of a new run (NotClaimable, without a place; ClaimableAt tells until
+// when) within that time after the end of the last run that was done or failed, and the record of such a run is kept for so
+// long; attempts of a run that is open do not wait for it.
 //
 // Limits. All limits are in Settings, which are part of the replicated state. Over a limit on locks, waiters, sessions
-// or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields in
-// a Configure are refused: settings are replaced as a whole.
+// or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Claims count like holds,
+// except for MaxLocks. A result, an error or a progress that finds no room is TooMuchText, and neither ends the attempt nor
+// renews it; one that is no longer than what it replaces always finds room. Zero-valued fields in a Configure are refused,
+// except those of version 2: settings are replaced as a whole.
+//
+// Snapshots. A table that was never asked for anything of version 2 writes snapshots that a server of version 1 reads.
 package locktable

@@ -22,15 +22,31 @@ type move struct {
 	cmds    []*command.Command
 }
 
-// moves are what two clients can do with one lock: each has a private key and a session with another one.
-func moves(tb testing.TB) []move {
+// lockMoves are what two clients can do with one lock: each has a private key and a session with another one.
+func lockMoves(tb testing.TB) []move {
 	tb.Helper()
-	out := []move{{name: "1s", advance: time.Second}, {name: "due", due: true}}
-	for _, line := range []string{
+	return moves(tb, []string{
 		"acquire k1 db ttl=2 wait=1 lock-delay=1 via=1", "acquire k2 db ttl=2 wait=3 via=2", "release k1 db", "release k2 db", "abandon k1 via=1",
 		"acquire a1 db session=s1 shared wait=-1", "acquire a2 db session=s1 shared wait=2", "acquire b1 db session=s2 wait=-1",
 		"release a1 db", "release b1 db", "renew a1 db", "session end s2", "acquire k3 db shared ttl=1",
-	} {
+	})
+}
+
+// taskMoves are what they can do with one task.
+func taskMoves(tb testing.TB) []move {
+	tb.Helper()
+	return moves(tb, []string{
+		"task claim k1 t ttl=2 wait=1 attempts=2 retry=1 keep=1 via=1", "task claim k2 t ttl=2 wait=3 at-most-once=1 keep=2",
+		"task claim a1 t session=s1 wait=-1 attempts=1 keep=-1", "task claim k3 t ttl=1 from=0 to=3 at-least=2",
+		"task finish k1 t", "task fail k1 t", "task fail k2 t", "task fail a1 t", "abandon k1 via=1", "release k2", "session end s1",
+		"task forget t", "task renew k1 t",
+	})
+}
+
+func moves(tb testing.TB, lines []string) []move {
+	tb.Helper()
+	out := []move{{name: "1s", advance: time.Second}, {name: "due", due: true}}
+	for _, line := range lines {
 		c, err := parseCommand(strings.Fields(line))
 		if err != nil {
 			tb.Fatal(err)
@@ -41,12 +57,18 @@ func moves(tb testing.TB) []move {
 }
 
 // TestExplore goes breadth-first through all orders of moves, once through each state, and compares with the model.
-func TestExplore(t *testing.T) {
-	depth := exploreDepth
+func TestExplore(t *testing.T) { explore(t, lockMoves(t), exploreDepth) }
+
+// TestExploreTasks does the same with the moves around a task.
+func TestExploreTasks(t *testing.T) { explore(t, taskMoves(t), exploreDepth-1) }
+
+func explore(t *testing.T, all []move, depth int) {
+	t.Parallel()
+	t.Helper()
 	if testing.Short() {
 		depth = 5
 	}
-	all, start := moves(t), time.Now()
+	start := time.Now()
 	frontier, seen, edges := [][]byte{nil}, map[string]bool{}, 0
 	for d := 1; d <= depth; d++ {
 		var next [][]byte
@@ -128,6 +150,9 @@ func (m *model) canonical() string {
 	for _, b := range m.blocks {
 		seqs = append(seqs, b.seq)
 	}
+	for _, x := range m.tasks {
+		seqs = append(seqs, x.timer)
+	}
 	slices.Sort(seqs)
 	slices.Sort(tokens)
 	slices.Sort(grants)
@@ -151,6 +176,18 @@ func (m *model) canonical() string {
 	for _, x := range m.blocks {
 		seq, _ := slices.BinarySearch(seqs, x.seq)
 		fmt.Fprintf(&b, "block %d %d;", seq, rel(x.until))
+	}
+	for _, x := range m.tasks {
+		seq, _ := slices.BinarySearch(seqs, x.timer)
+		asked := ""
+		if x.terms != nil {
+			asked = x.terms.GetKey()[:2]
+		}
+		fmt.Fprintf(&b, "%s %d %d %s %d %s%v %d", x.name, x.status, x.attempts, asked, x.slotEnd, x.finisher, x.finisherFailed, seq)
+		fmt.Fprintf(&b, " %d %v %d;", rel(x.at), x.ran, rel(x.lastRun))
+	}
+	if len(m.tasks) > 0 {
+		fmt.Fprintf(&b, "%d;", min(m.now, 4*Time(time.Second))) // where the slot is
 	}
 	for _, s := range m.spent {
 		b.WriteString(s.key[:2])

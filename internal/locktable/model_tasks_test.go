@@ -71,6 +71,9 @@ func (m *model) wall() int64 {
 }
 
 func (m *model) calendar(c *command.Calendar) Outcome {
+	if c.GetAt() < 0 || c.GetAt() > 1<<62 {
+		return mInvalid
+	}
 	if c.GetForce() || c.GetAt() > m.wall()+int64(time.Millisecond) {
 		m.anchors = append(m.anchors, mAnchor{m.now, c.GetAt()})
 	}

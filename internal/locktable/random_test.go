@@ -295,6 +295,7 @@ func cmpOr(a, b string) string {
 
 // TestRandom compares the table with the model and the judge over many random entries.
 func TestRandom(t *testing.T) {
+	t.Parallel()
 	steps, perRun := checkedSteps, 1000
 	if testing.Short() {
 		steps = 50_000

@@ -88,8 +88,8 @@ func (s *Snapshot) Close() {
 	}
 }
 
-// Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, or a thousand
-// spent keys), valid until the next call, or io.EOF after the last one.
+// Next returns the next chunk of up to most records (a record is a session, a lock or task with all its claims, or a
+// thousand spent keys), valid until the next call, or io.EOF after the last one.
 func (s *Snapshot) Next(most int) ([]byte, error) {
 	if s.part == partEnd {
 		return nil, io.EOF

@@ -25,6 +25,9 @@ type task struct {
 	at    Time
 	seq   uint64 // of the timer; 0: not armed
 	timer int32
+	// It is open and can be claimed, but nobody who waits may have it. That does not change when one of them leaves, so that
+	// many who leave cost one look at the queue, not one each.
+	passedOver bool
 	// The key that finished an attempt last, and how. The zero key: none.
 	finisher       Key
 	finisherFailed bool
@@ -105,7 +108,7 @@ func (t *Table) disarmTask(x *task) {
 func (t *Table) fireTask(x *task) {
 	t.touch(&x.lock)
 	if !x.over() {
-		x.seq = 0
+		x.seq, x.passedOver = 0, false
 		t.serve(&x.lock)
 		return
 	}
@@ -188,7 +191,7 @@ func (t *Table) endClaim(x *task, c *claim, kind EventKind, a afterwards) {
 }
 
 func (t *Table) setOpen(x *task, delay time.Duration) {
-	x.status, x.at = TaskOpen, t.now.Add(delay)
+	x.status, x.at, x.passedOver = TaskOpen, t.now.Add(delay), false
 	t.armTask(x)
 }
 
@@ -230,7 +233,7 @@ func (t *Table) dropFromTask(c *claim, kind EventKind, a afterwards) {
 }
 
 // serveTask is serve for a task: it tells those who wait that the task is over, or gives the claim to the first who may have it.
-// It walks over all who wait, of whom there are Settings.MaxWaitersPerLock at most.
+// It may walk over all who wait, of whom there are Settings.MaxWaitersPerLock at most, once for each end of an attempt or delay.
 func (t *Table) serveTask(l *lock) {
 	x := t.taskOf(l)
 	switch {
@@ -244,7 +247,11 @@ func (t *Table) serveTask(l *lock) {
 		}
 	case x.at > t.now:
 	default:
-		if w := x.firstEntitled(t.now); w != nil {
+		var w *claim
+		if !x.passedOver {
+			w = x.firstEntitled(t.now)
+		}
+		if x.passedOver = w == nil; w != nil {
 			t.touch(l)
 			x.waiters.remove(w)
 			t.counts.TaskWaiters--
