@@ -10,13 +10,11 @@ import (
 const (
 	// maxAnchors is how many readings of the calendar are remembered.
 	maxAnchors = 1000
+	// The latest reading of the calendar that is believed, in nanoseconds since 1970. It leaves the cluster clock 90 years.
+	maxCalendar = int64(2 * maxDuration)
 	// A reading that is ahead of the calendar by no more than this changes nothing.
-	calendarSlack = int64(time.Millisecond)
-	// The calendar begins with 1970 and stays far from where its nanoseconds overflow.
-	maxCalendar = 1 << 62
+	calendarTolerance = int64(time.Millisecond)
 )
-
-var errCalendar = errors.New("the calendar must be between 1970 and 2116")
 
 // anchor says that at the cluster time now the calendar showed wall.
 type anchor struct {
@@ -24,29 +22,26 @@ type anchor struct {
 	wall int64
 }
 
-// calendar returns the calendar's reading (nanoseconds since 1970) at a moment of cluster time.
-func (t *Table) calendar(at Time) int64 {
+// anchors are readings of the calendar, oldest first.
+type anchors []anchor
+
+// Calendar returns the calendar's reading (nanoseconds since 1970) at a moment of cluster time, or false if it is not known.
+func (t *Table) Calendar(at Time) (wall int64, ok bool) {
 	for i := len(t.anchors) - 1; i >= 0; i-- {
 		if a := t.anchors[i]; a.now <= at {
-			return a.wall + int64(at-a.now)
+			return a.wall + int64(at-a.now), true
 		}
 	}
-	return int64(at)
+	return 0, false
 }
 
-// reaches returns the cluster time from which on the calendar shows wall or later, as far as that is known now; not before now.
-func (t *Table) reaches(wall int64) Time {
-	if ahead := wall - t.calendar(t.now); ahead > 0 {
-		return t.now.Add(time.Duration(ahead))
+// readCalendar takes over a reading of the calendar if it is ahead, or forced.
+func (t *Table) readCalendar(c *command.Calendar) Outcome {
+	if err := CheckCalendar(c); err != nil {
+		return invalid(err)
 	}
-	return t.now
-}
-
-func (t *Table) setCalendar(c *command.Calendar) Outcome {
-	if c.GetAt() < 0 || c.GetAt() > maxCalendar {
-		return invalid(errCalendar)
-	}
-	if c.GetAt() <= t.calendar(t.now)+calendarSlack && !c.GetForce() {
+	wall, known := t.Calendar(t.now)
+	if known && c.GetAt() <= wall+calendarTolerance && !c.GetForce() {
 		return Outcome{Code: Done}
 	}
 	if n := len(t.anchors); n > 0 && t.anchors[n-1].now == t.now {
@@ -54,14 +49,22 @@ func (t *Table) setCalendar(c *command.Calendar) Outcome {
 	}
 	t.anchors = append(t.anchors, anchor{now: t.now, wall: c.GetAt()})
 	if n := len(t.anchors); n > maxAnchors {
-		t.anchors = append([]anchor(nil), t.anchors[n-maxAnchors:]...)
+		t.anchors = append(anchors(nil), t.anchors[n-maxAnchors:]...)
 	}
 	return Outcome{Code: Done}
 }
 
-func (t *Table) calendarRecord() []*command.CalendarAnchor {
+// CheckCalendar returns what is wrong with a reading of the calendar, or nil.
+func CheckCalendar(c *command.Calendar) error {
+	if c.GetAt() < 0 || c.GetAt() > maxCalendar {
+		return errors.New("the reading of the calendar is out of bounds")
+	}
+	return nil
+}
+
+func (as anchors) records() []*command.CalendarAnchor {
 	var out []*command.CalendarAnchor
-	for _, a := range t.anchors {
+	for _, a := range as {
 		out = append(out, &command.CalendarAnchor{Now: int64(a.now), Wall: a.wall})
 	}
 	return out

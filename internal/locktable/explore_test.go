@@ -111,6 +111,7 @@ func walk(all []move, path []byte) (string, error) {
 		command.FromOpenSession(&command.OpenSession{Id: pad("s1"), Ttl: int64(3 * time.Second)}),
 		command.FromOpenSession(&command.OpenSession{Id: pad("s2"), Ttl: int64(4 * time.Second)}),
 	}
+	open = append(open, command.FromCalendar(&command.Calendar{}))
 	w.t.Apply(0, open)
 	w.m.Apply(0, open)
 	for i, b := range path {

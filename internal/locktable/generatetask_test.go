@@ -13,6 +13,9 @@ import (
 var testTasks = []string{"a", "t", "u"}
 
 func (g *generator) taskCommand() *command.Command {
+	if len(g.m.anchors) == 0 && g.c.Intn(3) == 0 {
+		return command.FromCalendar(&command.Calendar{At: int64(g.m.now)})
+	}
 	switch n := g.c.Intn(100); {
 	case n < 50:
 		return g.claimTask()

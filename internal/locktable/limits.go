@@ -116,7 +116,7 @@ func CheckSettings(s *command.Settings) error {
 			return fmt.Errorf("setting %s must be between 1 and %d", n.name, n.most)
 		}
 	}
-	return checkTaskSettings(s)
+	return checkSettings2(s)
 }
 
 // SameSettings tells whether a and b allow the same.

@@ -71,13 +71,17 @@ func (m *model) wall() int64 {
 }
 
 func (m *model) calendar(c *command.Calendar) Outcome {
-	if c.GetAt() < 0 || c.GetAt() > 1<<62 {
+	if c.GetAt() < 0 || c.GetAt() > int64(200*366*24*time.Hour) {
 		return mInvalid
 	}
-	if c.GetForce() || c.GetAt() > m.wall()+int64(time.Millisecond) {
+	if len(m.anchors) == 0 || c.GetForce() || c.GetAt() > m.wall()+int64(time.Millisecond) {
 		m.anchors = append(m.anchors, mAnchor{m.now, c.GetAt()})
 	}
 	return Outcome{Code: Done}
+}
+
+func (m *model) inSlot(a *command.ClaimTask) bool {
+	return len(m.anchors) > 0 && a.GetSlotStart() <= m.wall() && m.wall() < a.GetSlotEnd()
 }
 
 // whenWall tells when the calendar will show at.
@@ -188,7 +192,7 @@ func (m *model) claimKey(a *command.ClaimTask) Outcome {
 
 func (m *model) claimFresh(x *mTask, a *command.ClaimTask) Outcome {
 	scheduled := a.GetSlotEnd() != 0
-	if scheduled && (m.wall() < a.GetSlotStart() || m.wall() >= a.GetSlotEnd()) {
+	if scheduled && !m.inSlot(a) {
 		return Outcome{Code: SlotPassed}
 	}
 	if x == nil && len(m.tasks) >= m.mostTasks() {

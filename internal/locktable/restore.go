@@ -175,8 +175,8 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	}
 	r.table = New(h.GetSettings())
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
-	r.table.format = h.GetVersion()
-	if h.GetVersion() == 1 && (settingsFormat(h.GetSettings()) > 1 || len(h.GetCalendar()) > 0) {
+	r.table.level = h.GetVersion()
+	if h.GetVersion() == 1 && (settingsLevel(h.GetSettings()) > 1 || len(h.GetCalendar()) > 0) {
 		return bad("it has more than its format version allows")
 	}
 	r.part = partSessions

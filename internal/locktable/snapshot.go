@@ -67,8 +67,8 @@ func (t *Table) newSnapshot() *Snapshot {
 	return &Snapshot{
 		table: t,
 		header: &command.SnapshotHeader{
-			Version: t.format, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
-			Calendar: t.calendarRecord(),
+			Version: t.level, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Calendar: t.anchors.records(),
 		},
 		tasks:         t.tasks.Copy(),
 		taskImages:    make(map[*lock]*command.TaskRecord),

@@ -20,8 +20,8 @@ type Table struct {
 	sessions btree.Map[string, *session] // shared ones, by id
 	spent    spentKeys
 	tasks    btree.Map[string, *task]
-	anchors  []anchor // readings of the calendar, oldest first
-	format   uint32   // the snapshot format that has all that was ever asked of the table
+	anchors  anchors
+	level    uint32 // 1, or 2 once anything of version 2 was used
 
 	// Derived from the above.
 	keys   keyIndex
@@ -42,7 +42,7 @@ func New(s *command.Settings) *Table {
 	if err := CheckSettings(s); err != nil {
 		panic("locktable: " + err.Error())
 	}
-	return &Table{settings: proto.CloneOf(s), format: settingsFormat(s)}
+	return &Table{settings: proto.CloneOf(s), level: settingsLevel(s)}
 }
 
 // Now returns the cluster time of the newest entry.
@@ -105,7 +105,7 @@ func (t *Table) execute(c *command.Command) Outcome {
 
 // executeNewer executes what came with version 2. A table that was never asked for any of it can be read by older servers.
 func (t *Table) executeNewer(c *command.Command) Outcome {
-	t.format = max(t.format, command.Needs(c))
+	t.level = max(t.level, command.Needs(c))
 	switch op := c.GetOp().(type) {
 	case *command.Command_ClaimTask:
 		return t.claimTask(op.ClaimTask)
@@ -118,7 +118,7 @@ func (t *Table) executeNewer(c *command.Command) Outcome {
 	case *command.Command_SettleTask:
 		return t.settleTask(op.SettleTask)
 	case *command.Command_Calendar:
-		return t.setCalendar(op.Calendar)
+		return t.readCalendar(op.Calendar)
 	}
 	// command.Decode lets no unknown command through; who feeds one by another way has a bug that must not be replicated.
 	panic("locktable: unknown command")
@@ -129,7 +129,7 @@ func (t *Table) configure(c *command.Configure) Outcome {
 		return invalid(err)
 	}
 	t.settings = proto.CloneOf(c.GetSettings())
-	t.format = max(t.format, settingsFormat(t.settings))
+	t.level = max(t.level, settingsLevel(t.settings))
 	t.pruneSpent()
 	return Outcome{Code: Done}
 }

@@ -91,12 +91,12 @@ func (t *Table) claimed(x *task, c *claim) Outcome {
 // claimFor gives the task to a new key, refuses it, or lets it wait. x is nil if the task is not known.
 func (t *Table) claimFor(key Key, s *session, x *task, a *command.ClaimTask) Outcome {
 	if a.GetSlotEnd() != 0 {
-		if present := t.calendar(t.now); present < a.GetSlotStart() || present >= a.GetSlotEnd() {
+		if present, ok := t.Calendar(t.now); !ok || present < a.GetSlotStart() || present >= a.GetSlotEnd() {
 			return Outcome{Code: SlotPassed}
 		}
 	}
 	switch {
-	case x == nil && t.tasks.Len() >= maxTasks(t.settings):
+	case x == nil && t.tasks.Len() >= MaxTasks(t.settings):
 		return Outcome{Code: TooManyTasks}
 	case x != nil && !t.claimable(x, a):
 		return t.waitForTask(key, s, x, a)

@@ -16,26 +16,6 @@ const (
 	opRenewTask
 )
 
-// Limits of tasks where the settings say nothing.
-const (
-	defaultMaxTasks  = 1_000_000
-	defaultMaxResult = 16 << 10
-)
-
-func maxTasks(s *command.Settings) int {
-	if n := s.GetMaxTasks(); n > 0 {
-		return int(n)
-	}
-	return defaultMaxTasks
-}
-
-func maxResult(s *command.Settings) int {
-	if n := s.GetMaxResult(); n > 0 {
-		return int(n)
-	}
-	return defaultMaxResult
-}
-
 // CheckTaskName returns what is wrong with a task's name, or nil. The rules are those of CheckName.
 func CheckTaskName(s *command.Settings, name string) error {
 	return checkName(s, "the task's name", name)
@@ -44,8 +24,8 @@ func CheckTaskName(s *command.Settings, name string) error {
 // CheckTaskText returns what is wrong with a result, an error or a progress, or nil: up to Settings.MaxResult bytes of UTF-8
 // without control characters other than tabs and line ends.
 func CheckTaskText(s *command.Settings, text string) error {
-	if len(text) > maxResult(s) {
-		return errors.New("the text is longer than " + strconv.Itoa(maxResult(s)) + " bytes")
+	if len(text) > MaxResult(s) {
+		return errors.New("the text is longer than " + strconv.Itoa(MaxResult(s)) + " bytes")
 	}
 	return checkText("the text", text, true)
 }

@@ -121,6 +121,14 @@ func (t *Table) fireTask(x *task) {
 	t.forgetTask(x)
 }
 
+// reaches returns the cluster time from which on the calendar shows wall or later, as far as that is known now; not before now.
+func (t *Table) reaches(wall int64) Time {
+	if present, ok := t.Calendar(t.now); ok && wall > present {
+		return t.now.Add(time.Duration(wall - present))
+	}
+	return t.now
+}
+
 // slotOver returns when the slot of x ends, or the present if it has none.
 func (t *Table) slotOver(x *task) Time {
 	if x.slotEnd == 0 {

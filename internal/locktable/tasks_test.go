@@ -75,7 +75,7 @@ func TestSnapshotOfVersionOneHasNothingNewer(t *testing.T) {
 	} {
 		x := New(testSettings())
 		apply(t, x, lines...)
-		x.format = 1
+		x.level = 1
 		data, err := snapshotBytes(x, 10)
 		if err != nil {
 			t.Fatal(err)
@@ -147,8 +147,8 @@ func TestKeyInfoOfTasks(t *testing.T) {
 // TestDefaultsOfTasks: settings without a word on tasks stand for the defaults, and too large ones are refused.
 func TestDefaultsOfTasks(t *testing.T) {
 	s := testSettings()
-	if maxTasks(s) != 1_000_000 || maxResult(s) != 16<<10 {
-		t.Errorf("defaults are %d and %d", maxTasks(s), maxResult(s))
+	if MaxTasks(s) != 1_000_000 || MaxResult(s) != 16<<10 {
+		t.Errorf("defaults are %d and %d", MaxTasks(s), MaxResult(s))
 	}
 	if CheckTaskText(s, strings.Repeat("x", 16<<10)) != nil || CheckTaskText(s, strings.Repeat("x", 16<<10+1)) == nil {
 		t.Error("the default of max_result is not what it should be")

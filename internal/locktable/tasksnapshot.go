@@ -1,27 +1,15 @@
 package locktable
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// settingsFormat returns the oldest format version that has what s says.
-func settingsFormat(s *command.Settings) uint32 {
+// settingsLevel returns the oldest format version that has what s says.
+func settingsLevel(s *command.Settings) uint32 {
 	return command.Needs(command.FromConfigure(&command.Configure{Settings: s}))
-}
-
-// checkTaskSettings returns what is wrong with the settings for tasks, or nil. 0 stands for the default.
-func checkTaskSettings(s *command.Settings) error {
-	if s.GetMaxTasks() > 1<<30 {
-		return fmt.Errorf("setting max_tasks must be at most %d", 1<<30)
-	}
-	if s.GetMaxResult() > maxStringLimit {
-		return fmt.Errorf("setting max_result must be at most %d", maxStringLimit)
-	}
-	return nil
 }
 
 // add counts c.
@@ -110,7 +98,7 @@ func restoreTerms(r *command.TaskTerms) *taskTerms {
 }
 
 func (r *restorer) takeTask(x *command.TaskRecord) error {
-	if r.table.format < 2 {
+	if r.table.level < 2 {
 		return bad("it has more than its format version allows")
 	}
 	k, ok := ParseKey(x.GetFinisher())
