@@ -26,6 +26,8 @@ type fsm struct {
 	fatal    func(error)
 	observer Observer
 	waiters  *waiters
+	fates    *fates
+	journal  journal
 
 	// The entry that the proposer of this node has in flight, to spare decoding it again.
 	own atomic.Pointer[ownEntry]
@@ -41,8 +43,8 @@ type fsm struct {
 	logEntries   atomic.Int64 // the same, in entries
 }
 
-func newFSM(c Config, w *waiters, stop <-chan struct{}) *fsm {
-	f := &fsm{stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, table: locktable.New(locktable.DefaultSettings())}
+func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
+	f := &fsm{stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates, table: locktable.New(locktable.DefaultSettings())}
 	f.nextDeadline.Store(math.MaxInt64)
 	return f
 }
@@ -59,9 +61,11 @@ func (f *fsm) Apply(l *raft.Log) any {
 	f.logBytes.Add(int64(len(l.Data)))
 	f.logEntries.Add(1)
 	now, outcomes, events := f.apply(e, l.Term)
+	f.journal.note(l.Index, now, 0, events)
 	f.advance(l.Index)
 	if f.live.Load() {
 		f.waiters.tell(now, events)
+		f.fates.note(now, events)
 		f.observer.Applied(e.GetCommands(), outcomes, events)
 	}
 	return outcomes
@@ -160,6 +164,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	f.replace(t)
+	f.journal.begin(applied)
 	f.advance(applied)
 	// Whatever happened in between, the parked clients have not been told.
 	f.view(f.waiters.recheck)

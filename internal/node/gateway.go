@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
-	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
 const (
@@ -108,13 +107,15 @@ func repeatable(batch []*proposal, err error) []*proposal {
 	return rest
 }
 
-// isRepeatable tells whether c may be sent twice. A second Release would find nothing to release and say so, unless it
-// has a number.
+// isRepeatable tells whether c may be sent twice and get the same answer. A second Release would find nothing to release and
+// say so, unless it has a number.
 func isRepeatable(c *command.Command) bool {
 	switch op := c.GetOp().(type) {
 	case *command.Command_Release:
 		return op.Release.GetRequest() != 0
-	case *command.Command_EndSession:
+	case *command.Command_HandOver:
+		return op.HandOver.GetRequest() != 0
+	case *command.Command_EndSession, *command.Command_ForgetTask, *command.Command_SettleTask, *command.Command_Break:
 		return false
 	}
 	return true
@@ -203,34 +204,4 @@ func toFailure(err error) command.WireOutcome_Failure {
 		}
 	}
 	return command.WireOutcome_OUTCOME_UNKNOWN
-}
-
-func fromWire(w *command.WireOutcome) locktable.Outcome {
-	o := locktable.Outcome{
-		Code: locktable.Code(w.GetCode()), Mode: w.GetMode(), Slots: w.GetSlots(), Token: w.GetToken(),
-		TTL: time.Duration(w.GetTtl()), Deadline: locktable.Time(w.GetDeadline()), Waited: time.Duration(w.GetWaited()),
-		Position: int(w.GetPosition()), Released: int(w.GetReleased()), Detail: w.GetDetail(), Now: locktable.Time(w.GetNow()),
-	}
-	if h := w.GetHolder(); h != nil {
-		o.Holder = &locktable.Holder{
-			Owner: h.GetOwner(), Metadata: h.GetMetadata(), Mode: h.GetMode(), Token: h.GetToken(),
-			Since: locktable.Time(h.GetSince()), Deadline: locktable.Time(h.GetDeadline()),
-			Holders: int(h.GetHolders()), Waiters: int(h.GetWaiters()),
-		}
-	}
-	return o
-}
-
-func toWire(o *locktable.Outcome) *command.WireOutcome {
-	w := &command.WireOutcome{
-		Code: uint32(o.Code), Mode: o.Mode, Slots: o.Slots, Token: o.Token, Ttl: int64(o.TTL), Deadline: int64(o.Deadline),
-		Waited: int64(o.Waited), Position: int64(o.Position), Released: int64(o.Released), Detail: o.Detail, Now: int64(o.Now),
-	}
-	if h := o.Holder; h != nil {
-		w.Holder = &command.WireHolder{
-			Owner: h.Owner, Metadata: h.Metadata, Mode: h.Mode, Token: h.Token, Since: int64(h.Since),
-			Deadline: int64(h.Deadline), Holders: int64(h.Holders), Waiters: int64(h.Waiters),
-		}
-	}
-	return w
 }

@@ -73,7 +73,7 @@ func (n *Node) isBurden(c *command.Command) bool {
 	if c.GetOpenSession() != nil {
 		return true
 	}
-	a := c.GetAcquire()
+	a := asQueueing(c)
 	if a == nil {
 		return false
 	}
@@ -94,12 +94,43 @@ func (n *Node) isBurden(c *command.Command) bool {
 // the node may read a until the outcome is known.
 func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
 	a.Attachment = n.newAttachment()
+	return n.wait(ctx, command.FromAcquire(a), a)
+}
+
+// ClaimTask proposes c and, when it gets a place, waits until the task is over or can be claimed, or the place is lost. The
+// outcome's code is Granted, NotClaimable (also when the wait ran out), Cancelled, or another refusal. Everything else is as for
+// Acquire.
+func (n *Node) ClaimTask(ctx context.Context, c *command.ClaimTask) (locktable.Outcome, error) {
+	c.Attachment = n.newAttachment()
+	return n.wait(ctx, command.FromClaimTask(c), c)
+}
+
+// queueing is a command that may get a place in a queue.
+type queueing interface {
+	GetKey() string
+	GetWait() int64
+	GetAttachment() uint64
+}
+
+// asQueueing returns what c says of waiting, or nil if it can get no place.
+func asQueueing(c *command.Command) queueing {
+	switch op := c.GetOp().(type) {
+	case *command.Command_Acquire:
+		return op.Acquire
+	case *command.Command_ClaimTask:
+		return op.ClaimTask
+	}
+	return nil
+}
+
+// wait proposes c, of which a is the content, and waits if it gets a place.
+func (n *Node) wait(ctx context.Context, c *command.Command, a queueing) (locktable.Outcome, error) {
 	if a.GetWait() == 0 {
-		return n.try(ctx, a)
+		return n.try(ctx, c, a)
 	}
 	key, ok := locktable.ParseKey(a.GetKey())
 	if !ok {
-		return n.try(ctx, a) // and be refused as every other malformed key
+		return n.try(ctx, c, a) // and be refused as every other malformed key
 	}
 	select {
 	case <-n.stopping:
@@ -108,7 +139,7 @@ func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outco
 	}
 	w := n.waiters.park(key, a.GetAttachment(), n.needsPolls(a.GetWait()))
 	defer n.waiters.leave(w)
-	o, err := n.try(ctx, a)
+	o, err := n.try(ctx, c, a)
 	if err != nil || o.Code != locktable.Waiting {
 		return o, err
 	}
@@ -124,6 +155,9 @@ func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outco
 	}
 }
 
+// How long it is tried to take back what could not be delivered.
+const abandonPatience = time.Minute
+
 func (n *Node) newAttachment() uint64 {
 	for {
 		if a := n.attachments.Add(1); a != 0 {
@@ -138,10 +172,10 @@ func (n *Node) needsPolls(wait int64) bool {
 	return needsPolls(wait, grace)
 }
 
-// try proposes a. Whatever comes of it after the caller was told that it is unknown is taken back: the Abandon follows
+// try proposes c. Whatever comes of it after the caller was told that it is unknown is taken back: the Abandon follows
 // it in the log, and does nothing if the client has come back with its key before.
-func (n *Node) try(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
-	o, err := n.Propose(ctx, command.FromAcquire(a))
+func (n *Node) try(ctx context.Context, c *command.Command, a queueing) (locktable.Outcome, error) {
+	o, err := n.Propose(ctx, c)
 	if errors.Is(err, ErrUnknown) {
 		n.Abandon(a.GetKey(), a.GetAttachment())
 	}
@@ -149,9 +183,13 @@ func (n *Node) try(ctx context.Context, a *command.Acquire) (locktable.Outcome, 
 }
 
 // Abandon takes back an acquire whose answer could not be delivered, unless its client has come back in the meantime.
-// It does not wait, and after a failure the hold or place ends by its deadline.
+// It does not wait. When no leader takes it for some time, the hold or place ends by its deadline.
 func (n *Node) Abandon(key string, attachment uint64) {
-	if _, err := n.enqueue(command.FromAbandon(&command.Abandon{Key: key, Attachment: attachment})); err != nil {
+	p := &proposal{
+		cmd:  command.FromAbandon(&command.Abandon{Key: key, Attachment: attachment}),
+		done: make(chan struct{}, 1), until: time.Now().Add(abandonPatience), queue: n.queue,
+	}
+	if err := n.queue.put(p, 2*maxPending); err != nil {
 		n.config.Logger.Warn("an undelivered grant or an abandoned place stays until its deadline", "error", err)
 	}
 }

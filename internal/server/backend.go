@@ -24,6 +24,8 @@ type Backend interface {
 	// ReadStale calls f with the table as this node has it, the index of the newest entry in it, and how long ago, at most,
 	// this node heard from the leader. It waits for nobody; f must be brief and keep no reference to the table.
 	ReadStale(f func(t *locktable.Table, index uint64, age time.Duration))
+	// Events reads what happens, from after on, or from now on. want must be fast.
+	Events(ctx context.Context, after *node.EventID, want func(*locktable.Event) bool) (*node.Events, error)
 	// Members asks all members how they are; it takes a second at most.
 	Members(ctx context.Context) []node.MemberStatus
 	// Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.

@@ -45,6 +45,10 @@ func (e *echo) Abandon(string, uint64) {}
 func (e *echo) Status() node.Status    { return node.Status{Ready: true} }
 func (e *echo) StopWaiting()           {}
 
+func (e *echo) Events(context.Context, *node.EventID, func(*locktable.Event) bool) (*node.Events, error) {
+	return nil, node.ErrUnavailable
+}
+
 func echoServer(t testing.TB) (*Server, *echo) {
 	t.Helper()
 	e := &echo{table: locktable.New(locktable.DefaultSettings())}

@@ -34,6 +34,10 @@ func routeTable() []*route {
 		{method: http.MethodDelete, pattern: "/v1/cluster/members/{name}", handle: (*Server).removeMember},
 		{method: http.MethodPost, pattern: "/v1/cluster/transfer", handle: (*Server).transferLeadership},
 
+		{method: http.MethodGet, pattern: "/v1/events", handle: (*Server).allEvents},
+		{method: http.MethodGet, pattern: "/v1/locks/{name}/events", handle: (*Server).lockEvents},
+		{method: http.MethodGet, pattern: "/v1/tasks/{name}/events", handle: (*Server).taskEvents},
+
 		// Around them.
 		{method: http.MethodGet, pattern: "/healthz", auth: authNone, style: stylePlain, head: true, handle: (*Server).healthz},
 		{method: http.MethodGet, pattern: "/readyz", auth: authNone, style: stylePlain, head: true, handle: (*Server).readyz},
