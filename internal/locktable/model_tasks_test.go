@@ -163,7 +163,9 @@ func (m *model) claimKey(a *command.ClaimTask) Outcome {
 	case c != nil && (c.lock != mTaskMark+a.GetName() || c.session != a.GetSession()):
 		return Outcome{Code: KeyInUse}
 	case c != nil && c.held:
-		c.attachment = 0
+		if c.attachment != a.GetAttachment() { // else nobody has been told yet
+			c.attachment = 0
+		}
 		return m.claimed(c)
 	case c != nil && a.GetWait() == 0:
 		m.drop(c)

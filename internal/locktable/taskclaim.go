@@ -65,7 +65,10 @@ func (t *Table) claimAgain(c *claim, a *command.ClaimTask) Outcome {
 	}
 	t.touch(c.lock)
 	if !c.waiting() {
-		c.attachment = 0
+		// The same attachment is the same request, sent twice by its gateway: nobody has been told of the claim yet.
+		if c.attachment != a.GetAttachment() {
+			c.attachment = 0
+		}
 		return t.claimed(x, c)
 	}
 	if a.GetWait() == 0 {
