@@ -107,6 +107,9 @@ func (j *judge) entry(now Time, cmds []*command.Command, outs []Outcome, events 
 func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 	j.opening = map[string]Time{}
 	for i, c := range cmds {
+		if c.GetConfigure() != nil && outs[i].Code == Done {
+			j.settings(c.GetConfigure().GetSettings()) // what they let go may come back in this entry already
+		}
 		if a := c.GetAcquire(); a != nil {
 			k, ok := ParseKey(a.GetKey())
 			if !ok || outs[i].Code == Invalid {

@@ -36,10 +36,6 @@ func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
 		if o.Code == Opened && j.sessions[op.OpenSession.GetId()] == nil {
 			j.sessions[op.OpenSession.GetId()] = &jSession{o.Deadline}
 		}
-	case *command.Command_Configure:
-		if o.Code == Done {
-			j.settings(op.Configure.GetSettings())
-		}
 	}
 	return nil
 }

@@ -181,27 +181,6 @@ func (w *world) sameListing() error {
 	return nil
 }
 
-// sameTasks compares all tasks, listed in pages of two.
-func (w *world) sameTasks() error {
-	var all []TaskInfo
-	for after := ""; ; after = all[len(all)-1].Name {
-		page := w.t.Tasks("", after, 2)
-		all = append(all, page...)
-		if len(page) < 2 {
-			break
-		}
-	}
-	if len(all) != len(w.m.tasks) {
-		return fmt.Errorf("%d tasks, the model has %d", len(all), len(w.m.tasks))
-	}
-	for i, x := range w.m.tasks {
-		if err := sameTask(&all[i], w.m.taskInfo(x)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func sameLock(a, b LockInfo) bool {
 	kindless := a.NumHolders+a.NumWaiters == 0 // what slots it shows does not matter
 	return a.Name == b.Name && (a.Slots == b.Slots || kindless) && a.BlockedUntil == b.BlockedUntil && slices.Equal(a.Holders, b.Holders) &&
@@ -245,13 +224,6 @@ func sameEvents(a, b []Event) error {
 		if x != y || (hx == nil) != (hy == nil) || hx != nil && *hx != *hy {
 			return fmt.Errorf("event %d %+v %+v\nthe model says %+v %+v", i, x, hx, y, hy)
 		}
-	}
-	return nil
-}
-
-func sameTask(a, b *TaskInfo) error {
-	if (a == nil) != (b == nil) || a != nil && *a != *b {
-		return fmt.Errorf("task %+v\nthe model says %+v", a, b)
 	}
 	return nil
 }
