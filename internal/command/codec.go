@@ -11,12 +11,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Version is the newest entry format that this server reads. It writes the oldest one that has what an entry needs.
-//
-//	1  locks, sessions
-//	2  sets of locks, tasks, asking, breaking, handing over, the calendar
-const Version = 2
-
 // Bounds of one entry. An entry beyond them is never written by a server and is refused when read.
 const (
 	MaxCommandsPerEntry = 1024
@@ -27,37 +21,6 @@ const (
 // server that skips what others apply disagrees with them from then on.
 var ErrNotUnderstood = errors.New("log entry not understood")
 
-// NewEntry returns an entry of this version's format that holds cmds, with a clock reading (nanoseconds of cluster time)
-// that was taken in the given term.
-func NewEntry(term uint64, time int64, cmds []*Command) *Entry {
-	version := uint32(1)
-	for _, c := range cmds {
-		version = max(version, Needs(c))
-	}
-	return &Entry{Version: version, Term: term, Time: time, Commands: cmds}
-}
-
-// Needs returns the oldest format version that has what c needs.
-func Needs(c *Command) uint32 {
-	switch op := c.GetOp().(type) {
-	case *Command_Acquire:
-		if len(op.Acquire.GetSet()) > 0 {
-			return 2
-		}
-		return 1
-	case *Command_Configure:
-		s := op.Configure.GetSettings()
-		if s.GetMaxSet()|s.GetMaxTasks()|s.GetMaxResult()|s.GetMaxHistory()|s.GetMaxHistoryPerLock() != 0 || s.GetHistoryRetention() != 0 {
-			return 2
-		}
-		return 1
-	case *Command_Release, *Command_Renew, *Command_Abandon, *Command_Poll, *Command_OpenSession, *Command_RenewSession,
-		*Command_EndSession:
-		return 1
-	}
-	return 2
-}
-
 // Encode returns the bytes of e. It fails if a string is not valid UTF-8; Check tells beforehand which command that is.
 func Encode(e *Entry) ([]byte, error) {
 	out, err := proto.Marshal(e)
@@ -65,34 +28,6 @@ func Encode(e *Entry) ([]byte, error) {
 		return nil, fmt.Errorf("encode entry: %w", err)
 	}
 	return out, nil
-}
-
-// Decode reads an entry. The error wraps ErrNotUnderstood when the entry asks for a newer version, carries a command or
-// field that this version does not know, or is out of bounds.
-func Decode(data []byte) (*Entry, error) {
-	if len(data) > MaxEntryBytes {
-		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrNotUnderstood, len(data), MaxEntryBytes)
-	}
-	var e Entry
-	if err := proto.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotUnderstood, err)
-	}
-	if e.GetVersion() < 1 || e.GetVersion() > Version {
-		return nil, fmt.Errorf("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
-			ErrNotUnderstood, e.GetVersion(), Version)
-	}
-	if len(e.GetCommands()) > MaxCommandsPerEntry {
-		return nil, fmt.Errorf("%w: %d commands, more than %d", ErrNotUnderstood, len(e.GetCommands()), MaxCommandsPerEntry)
-	}
-	if len(e.ProtoReflect().GetUnknown()) > 0 {
-		return nil, fmt.Errorf("%w: it has a field that this server does not know", ErrNotUnderstood)
-	}
-	for i, c := range e.GetCommands() {
-		if err := checkKnown(c); err != nil {
-			return nil, fmt.Errorf("%w: command %d %w", ErrNotUnderstood, i, err)
-		}
-	}
-	return &e, nil
 }
 
 var (
@@ -108,6 +43,11 @@ func checkKnown(c *Command) error {
 	}
 	if len(c.ProtoReflect().GetUnknown()) > 0 || len(m.GetUnknown()) > 0 {
 		return errUnknownField
+	}
+	for _, m := range c.GetAcquire().GetSet() {
+		if len(m.ProtoReflect().GetUnknown()) > 0 {
+			return errUnknownField
+		}
 	}
 	if s := c.GetConfigure().GetSettings(); s != nil && len(s.ProtoReflect().GetUnknown()) > 0 {
 		return errUnknownField
@@ -141,6 +81,8 @@ func opMessage(c *Command) protoreflect.Message {
 		return op.EndSession.ProtoReflect()
 	case *Command_Configure:
 		return op.Configure.ProtoReflect()
+	case *Command_Raise:
+		return op.Raise.ProtoReflect()
 	case *Command_ClaimTask:
 		return op.ClaimTask.ProtoReflect()
 	case *Command_FinishTask:
@@ -265,6 +207,9 @@ func FromEndSession(e *EndSession) *Command { return &Command{Op: &Command_EndSe
 
 // FromConfigure wraps c.
 func FromConfigure(c *Configure) *Command { return &Command{Op: &Command_Configure{Configure: c}} }
+
+// FromRaise wraps r.
+func FromRaise(r *Raise) *Command { return &Command{Op: &Command_Raise{Raise: r}} }
 
 // FromClaimTask wraps c.
 func FromClaimTask(c *ClaimTask) *Command { return &Command{Op: &Command_ClaimTask{ClaimTask: c}} }

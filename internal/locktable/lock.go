@@ -160,12 +160,12 @@ func (l *lock) admits(m Mode) bool {
 
 // touch must be called before l or one of its claims changes.
 func (t *Table) touch(l *lock) {
-	switch {
-	case t.snapshot == nil:
-	case l.isTask:
-		t.snapshot.keepTask(l)
-	default:
-		t.snapshot.keepLock(l)
+	for _, s := range t.snapshots {
+		if l.isTask {
+			s.keepTask(l)
+		} else {
+			s.keepLock(l)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/tidwall/btree"
 	"google.golang.org/protobuf/encoding/protodelim"
@@ -13,11 +14,7 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// SnapshotVersion is the newest snapshot format that this server reads. It writes the oldest one that has what the table was
-// ever asked for, see command.Version.
-const SnapshotVersion = command.Version
-
-// Snapshot writes a table as it was when the snapshot was taken, while entries are applied in between. The maps are
+// Snapshot writes a table, in the form of the table's level, as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
 // calls, like those to the table, must be serialised.
 type Snapshot struct {
@@ -53,14 +50,12 @@ const (
 	partEnd
 )
 
-// Snapshot begins a snapshot of the present state. It takes constant time. There can be one at a time; Close it before
-// the next.
+// Snapshot begins a snapshot of the present state. It takes constant time. There can be several at a time, each of which
+// costs a little with every first change of a lock until it is closed.
 func (t *Table) Snapshot() *Snapshot {
-	if t.snapshot != nil {
-		panic("locktable: the previous snapshot is not closed")
-	}
-	t.snapshot = t.newSnapshot()
-	return t.snapshot
+	s := t.newSnapshot()
+	t.snapshots = append(t.snapshots, s)
+	return s
 }
 
 func (t *Table) newSnapshot() *Snapshot {
@@ -81,11 +76,9 @@ func (t *Table) newSnapshot() *Snapshot {
 	}
 }
 
-// Close ends the snapshot, written to its end or not.
+// Close ends the snapshot, written to its end or not. To call it again is harmless.
 func (s *Snapshot) Close() {
-	if s.table.snapshot == s {
-		s.table.snapshot = nil
-	}
+	s.table.snapshots = slices.DeleteFunc(s.table.snapshots, func(x *Snapshot) bool { return x == s })
 }
 
 // Next returns the next chunk of up to most records (a record is a session, a lock or task with all its claims, or a

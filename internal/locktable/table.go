@@ -12,8 +12,9 @@ import (
 // Table is the state of all locks. Its owner serialises all calls.
 type Table struct {
 	now       Time
-	lastToken uint64
+	lastToken uint64 // see epoch.go
 	lastSeq   uint64
+	level     uint32 // the version of commands that all members know, as the log says
 	settings  *command.Settings
 
 	locks    btree.Map[string, *lock]
@@ -21,7 +22,6 @@ type Table struct {
 	spent    spentKeys
 	tasks    btree.Map[string, *task]
 	anchors  anchors
-	level    uint32 // 1, or 2 once anything of version 2 was used
 
 	// Derived from the above.
 	keys   keyIndex
@@ -29,8 +29,8 @@ type Table struct {
 	counts Stats
 	text   uint64 // bytes of names, owners, metadata, results and the like
 
-	// The snapshot that is being written, if any: it must see things as they were.
-	snapshot *Snapshot
+	// The snapshots that are being written: they must see things as they were.
+	snapshots []*Snapshot
 
 	// Of the entry that is being applied.
 	outcomes []Outcome
@@ -50,6 +50,9 @@ func (t *Table) Now() Time { return t.now }
 
 // Settings returns the replicated limits. They must not be modified.
 func (t *Table) Settings() *command.Settings { return t.settings }
+
+// Level returns the version up to which commands may be applied: 1, or what a Raise has raised it to.
+func (t *Table) Level() uint32 { return t.level }
 
 // NextDeadline returns the time of the earliest deadline, and false if nothing can expire.
 func (t *Table) NextDeadline() (Time, bool) { return t.timers.next() }
@@ -99,13 +102,17 @@ func (t *Table) execute(c *command.Command) Outcome {
 		return t.endSession(op.EndSession)
 	case *command.Command_Configure:
 		return t.configure(op.Configure)
+	case *command.Command_Raise:
+		t.level = max(t.level, op.Raise.GetVersion())
+		return Outcome{Code: Done}
 	}
 	return t.executeNewer(c)
 }
 
-// executeNewer executes what came with version 2. A table that was never asked for any of it can be read by older servers.
+// executeNewer executes what came with version 2. That no such command comes below its level is the callers' business; a table
+// that gets one has that level from then on, so that its snapshots never claim to be for servers that cannot read them.
 func (t *Table) executeNewer(c *command.Command) Outcome {
-	t.level = max(t.level, command.Needs(c))
+	t.level = max(t.level, command.Current.Of(c))
 	switch op := c.GetOp().(type) {
 	case *command.Command_ClaimTask:
 		return t.claimTask(op.ClaimTask)

@@ -9,7 +9,7 @@ import (
 
 // settingsLevel returns the oldest format version that has what s says.
 func settingsLevel(s *command.Settings) uint32 {
-	return command.Needs(command.FromConfigure(&command.Configure{Settings: s}))
+	return command.Current.Of(command.FromConfigure(&command.Configure{Settings: s}))
 }
 
 // add counts c.

@@ -64,7 +64,7 @@ func (s *Server) namedEvents(c *call, about int) error {
 	if err := noQuery(c.r.URL.RawQuery); err != nil {
 		return err
 	}
-	return s.stream(c, func(e *locktable.Event) bool { return e.Lock == name && isAbout(e, about) })
+	return s.streamEvents(c, func(e *locktable.Event) bool { return e.Lock == name && isAbout(e, about) })
 }
 
 // allEvents answers GET /v1/events.
@@ -73,7 +73,7 @@ func (s *Server) allEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.stream(c, func(e *locktable.Event) bool { return strings.HasPrefix(e.Lock, prefix) && isAbout(e, about) })
+	return s.streamEvents(c, func(e *locktable.Event) bool { return strings.HasPrefix(e.Lock, prefix) && isAbout(e, about) })
 }
 
 func isAbout(e *locktable.Event, about int) bool {
@@ -123,8 +123,8 @@ func readEventsQuery(raw string) (prefix string, about int, err error) {
 	return prefix, about, nil
 }
 
-// stream writes the events that want accepts until the client goes, the server stops, or the client is too slow.
-func (s *Server) stream(c *call, want func(*locktable.Event) bool) error {
+// streamEvents writes the events that want accepts until the client goes, the server stops, or the client is too slow.
+func (s *Server) streamEvents(c *call, want func(*locktable.Event) bool) error {
 	after, err := lastEvent(c)
 	if err != nil {
 		return err
