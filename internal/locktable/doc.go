@@ -182,5 +182,4 @@
 // except for MaxLocks. A result, an error or a progress that finds no room is TooMuchText, and neither ends the attempt nor
 // renews it; one that is no longer than what it replaces always finds room. Zero-valued fields in a Configure are refused,
 // except those of version 2: settings are replaced as a whole.
-//
 package locktable

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
@@ -141,6 +142,32 @@ func TestKeyInfoOfTasks(t *testing.T) {
 		if !ok || i.Lock != want.Lock || i.Task != want.Task || i.Held != want.Held || i.Position != want.Position {
 			t.Errorf("%s: %+v", key, i)
 		}
+	}
+}
+
+// TestRenewAllTasks: after a restore from a backup claims on tasks last their whole lifetime, like holds, and a snapshot that had
+// begun shows the time before.
+func TestRenewAllTasks(t *testing.T) {
+	table := New(testSettings())
+	apply(t, table, "task claim k1 t ttl=10", "task claim k2 t ttl=5 wait=-1")
+	table.Apply(Time(9*time.Second), nil)
+	before, running := table.Hash(), table.Snapshot()
+	table.RenewAll()
+	for {
+		if _, err := running.Next(1); err != nil {
+			break
+		}
+	}
+	running.Close()
+	if [32]byte(running.trailer.GetSha256()) != before {
+		t.Error("the snapshot changed")
+	}
+	if x, _ := table.Task("t"); x.Deadline != Time(19*time.Second) {
+		t.Errorf("the claim ends at %d", x.Deadline)
+	}
+	table.Apply(Time(18*time.Second), nil)
+	if x, _ := restored(t, table).Task("t"); x.Status != TaskRunning || x.Waiters != 1 {
+		t.Errorf("%+v", x)
 	}
 }
 
