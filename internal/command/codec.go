@@ -52,6 +52,11 @@ func checkKnown(c *Command) error {
 	if s := c.GetConfigure().GetSettings(); s != nil && len(s.ProtoReflect().GetUnknown()) > 0 {
 		return errUnknownField
 	}
+	for _, s := range c.GetAcquire().GetSet() {
+		if len(s.ProtoReflect().GetUnknown()) > 0 {
+			return errUnknownField
+		}
+	}
 	return nil
 }
 

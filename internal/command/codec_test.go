@@ -31,7 +31,22 @@ func everyCommand() []*Command {
 
 // everyKind has those commands, too, that need a later version.
 func everyKind() []*Command {
-	return append(everyCommand(), FromRaise(&Raise{Version: 2}))
+	key := strings.Repeat("k", 32)
+	return append(everyCommand(),
+		FromRaise(&Raise{Version: 2}),
+		FromClaimTask(&ClaimTask{
+			Name: "t", Key: key, Session: key, Ttl: 1, Wait: -1, Keep: -1, MaxAttempts: 3, RetryDelay: 4, AtMostOnce: true,
+			AtLeast: 5, SlotStart: 6, SlotEnd: 7, Owner: "o", Metadata: "m", Attachment: 8, Request: 9,
+		}),
+		FromFinishTask(&FinishTask{Name: "t", Key: key, Failed: true, Text: "x", Session: key, Request: 1}),
+		FromRenewTask(&RenewTask{Name: "t", Key: key, Ttl: 1, Progress: proto.String("half"), Session: key, Request: 2}),
+		FromForgetTask(&ForgetTask{Name: "t", Token: 3}),
+		FromSettleTask(&SettleTask{Name: "t", Token: 3, Verdict: TaskVerdict_VERDICT_RETRY, Text: "x"}),
+		FromAsk(&Ask{Name: "db", Owner: "o", Reason: "r", Within: 4}),
+		FromBreak(&Break{Name: "db", UpToToken: 5, Owner: "o", Reason: "r"}),
+		FromHandOver(&HandOver{Name: "db", Key: key, To: "o", Session: key, Request: 6}),
+		FromCalendar(&Calendar{At: 7, Force: true}),
+	)
 }
 
 func mustEncode(t testing.TB, cmds ...*Command) []byte {
@@ -44,13 +59,40 @@ func mustEncode(t testing.TB, cmds ...*Command) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
-	cmds := everyCommand()
-	e, err := Decode(mustEncode(t, cmds...))
-	if err != nil {
-		t.Fatal(err)
+	for version, cmds := range map[uint32][]*Command{1: everyCommand(), 2: everyKind()} {
+		e, err := Decode(mustEncode(t, cmds...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(e, &Entry{Version: version, Time: 42, Term: 3, Commands: cmds}) {
+			t.Errorf("decoded %v", e)
+		}
 	}
-	if !proto.Equal(e, &Entry{Version: Version, Time: 42, Term: 3, Commands: cmds}) {
-		t.Errorf("decoded %v", e)
+}
+
+// An entry asks for no newer server than its commands need.
+func TestNeedsOfEveryKind(t *testing.T) {
+	for _, c := range everyCommand() {
+		if got := Current.Of(c); got != 1 {
+			t.Errorf("%T needs version %d, expected 1", c.GetOp(), got)
+		}
+	}
+	newer := append(everyKind()[len(everyCommand()):], FromAcquire(&Acquire{Set: []*SetMember{{Name: "a"}}}))
+	for _, s := range []*Settings{
+		{MaxSet: 1}, {MaxTasks: 1}, {MaxResult: 1}, {MaxHistory: 1}, {MaxHistoryPerLock: 1}, {HistoryRetention: 1},
+	} {
+		newer = append(newer, FromConfigure(&Configure{Settings: s}))
+	}
+	for _, c := range newer {
+		if got := Current.Of(c); got != 2 {
+			t.Errorf("%v needs version %d, expected 2", c, got)
+		}
+		if e := NewEntry(1, 2, append(everyCommand(), c)); e.GetVersion() != 2 {
+			t.Errorf("an entry with %v has version %d", c, e.GetVersion())
+		}
+	}
+	if e := NewEntry(1, 2, nil); e.GetVersion() != 1 {
+		t.Errorf("a tick has version %d", e.GetVersion())
 	}
 }
 
@@ -83,6 +125,11 @@ func TestNewerEntriesAreNotUnderstood(t *testing.T) {
 		"field of settings": func(e *Entry) {
 			e.Commands[0] = everyCommand()[8]
 			withUnknown(e.Commands[0].GetConfigure().GetSettings())
+		},
+		"field of a member of a set": func(e *Entry) {
+			a := &Acquire{Set: []*SetMember{{Name: "a"}, {Name: "b"}}}
+			withUnknown(a.GetSet()[1])
+			e.Version, e.Commands = Version, []*Command{FromAcquire(a)}
 		},
 		"too many commands": func(e *Entry) {
 			for len(e.Commands) <= MaxCommandsPerEntry {
@@ -127,6 +174,15 @@ func TestCheckFindsWhatCannotBeWritten(t *testing.T) {
 		FromOpenSession(&OpenSession{Owner: "\xff"}),
 		FromRenewSession(&RenewSession{Id: "\xff"}),
 		FromEndSession(&EndSession{Id: "\xff"}),
+		FromAcquire(&Acquire{Set: []*SetMember{{Name: "a"}, {Name: "\xff"}}}),
+		FromClaimTask(&ClaimTask{Metadata: "\xff"}),
+		FromFinishTask(&FinishTask{Text: "\xff"}),
+		FromRenewTask(&RenewTask{Progress: proto.String("\xff")}),
+		FromForgetTask(&ForgetTask{Name: "\xff"}),
+		FromSettleTask(&SettleTask{Text: "\xff"}),
+		FromAsk(&Ask{Reason: "\xff"}),
+		FromBreak(&Break{Owner: "\xff"}),
+		FromHandOver(&HandOver{To: "\xff"}),
 	}
 	for _, c := range bad {
 		if Check(c) == nil {

@@ -2958,7 +2958,9 @@ type Claim struct {
 	// which shares key, session, seq, token and since with the first one and has nothing else but its mode, the name of the first.
 	Set []string `protobuf:"bytes,15,rep,name=set,proto3" json:"set,omitempty"`
 	// Since version 2: a counted hold whose first grant was with a key that has ended already.
-	First         *FirstGrant `protobuf:"bytes,16,opt,name=first,proto3" json:"first,omitempty"`
+	First *FirstGrant `protobuf:"bytes,16,opt,name=first,proto3" json:"first,omitempty"`
+	// Who waits for a task: what its claim asks for.
+	Terms         *TaskTerms `protobuf:"bytes,20,opt,name=terms,proto3" json:"terms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3105,6 +3107,13 @@ func (x *Claim) GetFirst() *FirstGrant {
 	return nil
 }
 
+func (x *Claim) GetTerms() *TaskTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
 // FirstGrant is when a counted hold began, and how long it had stood in the queue before.
 type FirstGrant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3158,7 +3167,84 @@ func (x *FirstGrant) GetWaited() int64 {
 	return 0
 }
 
-// TaskRecord is one task. Its claimant and those who wait are claims.
+// TaskTerms are what a claim on a task says about it. See ClaimTask.
+type TaskTerms struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keep          int64                  `protobuf:"varint,1,opt,name=keep,proto3" json:"keep,omitempty"`
+	MaxAttempts   uint32                 `protobuf:"varint,2,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	RetryDelay    int64                  `protobuf:"varint,3,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	AtMostOnce    bool                   `protobuf:"varint,4,opt,name=at_most_once,json=atMostOnce,proto3" json:"at_most_once,omitempty"`
+	AtLeast       int64                  `protobuf:"varint,5,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskTerms) Reset() {
+	*x = TaskTerms{}
+	mi := &file_internal_command_command_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskTerms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskTerms) ProtoMessage() {}
+
+func (x *TaskTerms) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_command_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskTerms.ProtoReflect.Descriptor instead.
+func (*TaskTerms) Descriptor() ([]byte, []int) {
+	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *TaskTerms) GetKeep() int64 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *TaskTerms) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *TaskTerms) GetRetryDelay() int64 {
+	if x != nil {
+		return x.RetryDelay
+	}
+	return 0
+}
+
+func (x *TaskTerms) GetAtMostOnce() bool {
+	if x != nil {
+		return x.AtMostOnce
+	}
+	return false
+}
+
+func (x *TaskTerms) GetAtLeast() int64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
+// TaskRecord is one task. Its claimant and those who wait are claims. Its terms are those of the newest claim.
 type TaskRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3174,20 +3260,21 @@ type TaskRecord struct {
 	SlotEnd     int64                  `protobuf:"varint,11,opt,name=slot_end,json=slotEnd,proto3" json:"slot_end,omitempty"`
 	Text        string                 `protobuf:"bytes,12,opt,name=text,proto3" json:"text,omitempty"`
 	Progress    string                 `protobuf:"bytes,13,opt,name=progress,proto3" json:"progress,omitempty"`
-	// Who had the newest claim.
+	// Who had the newest claim; while the task runs, its claimant says so.
 	Owner    string `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
 	Metadata string `protobuf:"bytes,15,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	Since    int64  `protobuf:"varint,16,opt,name=since,proto3" json:"since,omitempty"`
 	Ended    int64  `protobuf:"varint,17,opt,name=ended,proto3" json:"ended,omitempty"`
-	// When it can be claimed again, or, when it is over, when the record goes; -1 for never.
+	// When it can be claimed again, or, when it is over, when the record goes; -1 for never. The number is there while that
+	// is still to come.
 	TimerAt  int64  `protobuf:"varint,18,opt,name=timer_at,json=timerAt,proto3" json:"timer_at,omitempty"`
 	TimerSeq uint64 `protobuf:"varint,19,opt,name=timer_seq,json=timerSeq,proto3" json:"timer_seq,omitempty"`
-	// The key that ended the newest attempt, and how, so that a repetition gets the same answer.
+	// The key that finished an attempt last, and how, so that a repetition gets the same answer.
 	Finisher       string   `protobuf:"bytes,20,opt,name=finisher,proto3" json:"finisher,omitempty"`
 	FinisherFailed bool     `protobuf:"varint,21,opt,name=finisher_failed,json=finisherFailed,proto3" json:"finisher_failed,omitempty"`
 	Claimant       *Claim   `protobuf:"bytes,22,opt,name=claimant,proto3" json:"claimant,omitempty"`
 	Waiters        []*Claim `protobuf:"bytes,23,rep,name=waiters,proto3" json:"waiters,omitempty"`
-	// End of the last run that was not taken back; -1: none.
+	// End of the last run that was done or failed; -1: none.
 	LastRun       int64 `protobuf:"varint,24,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3195,7 +3282,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[32]
+	mi := &file_internal_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3294,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[32]
+	mi := &file_internal_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3307,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{32}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskRecord) GetName() string {
@@ -3401,7 +3488,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[33]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3500,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[33]
+	mi := &file_internal_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3513,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{33}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HistoryRecord) GetHolds() []*PastHold {
@@ -3457,7 +3544,7 @@ type PastHold struct {
 
 func (x *PastHold) Reset() {
 	*x = PastHold{}
-	mi := &file_internal_command_command_proto_msgTypes[34]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3556,7 @@ func (x *PastHold) String() string {
 func (*PastHold) ProtoMessage() {}
 
 func (x *PastHold) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[34]
+	mi := &file_internal_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3569,7 @@ func (x *PastHold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastHold.ProtoReflect.Descriptor instead.
 func (*PastHold) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{34}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PastHold) GetName() string {
@@ -3575,7 +3662,7 @@ type BrokenRecord struct {
 
 func (x *BrokenRecord) Reset() {
 	*x = BrokenRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[35]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3674,7 @@ func (x *BrokenRecord) String() string {
 func (*BrokenRecord) ProtoMessage() {}
 
 func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[35]
+	mi := &file_internal_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3687,7 @@ func (x *BrokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokenRecord.ProtoReflect.Descriptor instead.
 func (*BrokenRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{35}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BrokenRecord) GetKey() string {
@@ -3640,7 +3727,7 @@ type SpentRecord struct {
 
 func (x *SpentRecord) Reset() {
 	*x = SpentRecord{}
-	mi := &file_internal_command_command_proto_msgTypes[36]
+	mi := &file_internal_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3739,7 @@ func (x *SpentRecord) String() string {
 func (*SpentRecord) ProtoMessage() {}
 
 func (x *SpentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[36]
+	mi := &file_internal_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3752,7 @@ func (x *SpentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpentRecord.ProtoReflect.Descriptor instead.
 func (*SpentRecord) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{36}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SpentRecord) GetKeys() []*Spent {
@@ -3685,7 +3772,7 @@ type Spent struct {
 
 func (x *Spent) Reset() {
 	*x = Spent{}
-	mi := &file_internal_command_command_proto_msgTypes[37]
+	mi := &file_internal_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3784,7 @@ func (x *Spent) String() string {
 func (*Spent) ProtoMessage() {}
 
 func (x *Spent) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[37]
+	mi := &file_internal_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3797,7 @@ func (x *Spent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spent.ProtoReflect.Descriptor instead.
 func (*Spent) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{37}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Spent) GetKey() string {
@@ -3744,7 +3831,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_internal_command_command_proto_msgTypes[38]
+	mi := &file_internal_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +3843,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_command_command_proto_msgTypes[38]
+	mi := &file_internal_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +3856,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_internal_command_command_proto_rawDescGZIP(), []int{38}
+	return file_internal_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SnapshotTrailer) GetSessions() uint64 {
@@ -4063,7 +4150,7 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
-	"\x05until\x18\x04 \x01(\x03R\x05until\"\xbf\x03\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\"\xf5\x03\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x10\n" +
@@ -4085,11 +4172,20 @@ const file_internal_command_command_proto_rawDesc = "" +
 	"\bmetadata\x18\r \x01(\tR\bmetadata\x12\x16\n" +
 	"\x06waited\x18\x0e \x01(\x03R\x06waited\x12\x10\n" +
 	"\x03set\x18\x0f \x03(\tR\x03set\x125\n" +
-	"\x05first\x18\x10 \x01(\v2\x1f.doubledutch.command.FirstGrantR\x05first\":\n" +
+	"\x05first\x18\x10 \x01(\v2\x1f.doubledutch.command.FirstGrantR\x05first\x124\n" +
+	"\x05terms\x18\x14 \x01(\v2\x1e.doubledutch.command.TaskTermsR\x05terms\":\n" +
 	"\n" +
 	"FirstGrant\x12\x14\n" +
 	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x16\n" +
-	"\x06waited\x18\x02 \x01(\x03R\x06waited\"\xcd\x05\n" +
+	"\x06waited\x18\x02 \x01(\x03R\x06waited\"\xa0\x01\n" +
+	"\tTaskTerms\x12\x12\n" +
+	"\x04keep\x18\x01 \x01(\x03R\x04keep\x12!\n" +
+	"\fmax_attempts\x18\x02 \x01(\rR\vmaxAttempts\x12\x1f\n" +
+	"\vretry_delay\x18\x03 \x01(\x03R\n" +
+	"retryDelay\x12 \n" +
+	"\fat_most_once\x18\x04 \x01(\bR\n" +
+	"atMostOnce\x12\x19\n" +
+	"\bat_least\x18\x05 \x01(\x03R\aatLeast\"\xcd\x05\n" +
 	"\n" +
 	"TaskRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -4176,7 +4272,7 @@ func file_internal_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_internal_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_internal_command_command_proto_goTypes = []any{
 	(Mode)(0),               // 0: doubledutch.command.Mode
 	(TaskVerdict)(0),        // 1: doubledutch.command.TaskVerdict
@@ -4212,13 +4308,14 @@ var file_internal_command_command_proto_goTypes = []any{
 	(*AskRecord)(nil),       // 31: doubledutch.command.AskRecord
 	(*Claim)(nil),           // 32: doubledutch.command.Claim
 	(*FirstGrant)(nil),      // 33: doubledutch.command.FirstGrant
-	(*TaskRecord)(nil),      // 34: doubledutch.command.TaskRecord
-	(*HistoryRecord)(nil),   // 35: doubledutch.command.HistoryRecord
-	(*PastHold)(nil),        // 36: doubledutch.command.PastHold
-	(*BrokenRecord)(nil),    // 37: doubledutch.command.BrokenRecord
-	(*SpentRecord)(nil),     // 38: doubledutch.command.SpentRecord
-	(*Spent)(nil),           // 39: doubledutch.command.Spent
-	(*SnapshotTrailer)(nil), // 40: doubledutch.command.SnapshotTrailer
+	(*TaskTerms)(nil),       // 34: doubledutch.command.TaskTerms
+	(*TaskRecord)(nil),      // 35: doubledutch.command.TaskRecord
+	(*HistoryRecord)(nil),   // 36: doubledutch.command.HistoryRecord
+	(*PastHold)(nil),        // 37: doubledutch.command.PastHold
+	(*BrokenRecord)(nil),    // 38: doubledutch.command.BrokenRecord
+	(*SpentRecord)(nil),     // 39: doubledutch.command.SpentRecord
+	(*Spent)(nil),           // 40: doubledutch.command.Spent
+	(*SnapshotTrailer)(nil), // 41: doubledutch.command.SnapshotTrailer
 }
 var file_internal_command_command_proto_depIdxs = []int32{
 	3,  // 0: doubledutch.command.Entry.commands:type_name -> doubledutch.command.Command
@@ -4249,11 +4346,11 @@ var file_internal_command_command_proto_depIdxs = []int32{
 	26, // 25: doubledutch.command.Record.header:type_name -> doubledutch.command.SnapshotHeader
 	28, // 26: doubledutch.command.Record.session:type_name -> doubledutch.command.SessionRecord
 	30, // 27: doubledutch.command.Record.lock:type_name -> doubledutch.command.LockRecord
-	38, // 28: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
-	40, // 29: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
-	34, // 30: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
-	35, // 31: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
-	37, // 32: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
+	39, // 28: doubledutch.command.Record.spent:type_name -> doubledutch.command.SpentRecord
+	41, // 29: doubledutch.command.Record.trailer:type_name -> doubledutch.command.SnapshotTrailer
+	35, // 30: doubledutch.command.Record.task:type_name -> doubledutch.command.TaskRecord
+	36, // 31: doubledutch.command.Record.history:type_name -> doubledutch.command.HistoryRecord
+	38, // 32: doubledutch.command.Record.broken:type_name -> doubledutch.command.BrokenRecord
 	24, // 33: doubledutch.command.SnapshotHeader.settings:type_name -> doubledutch.command.Settings
 	27, // 34: doubledutch.command.SnapshotHeader.calendar:type_name -> doubledutch.command.CalendarAnchor
 	29, // 35: doubledutch.command.SessionRecord.replies:type_name -> doubledutch.command.Reply
@@ -4262,16 +4359,17 @@ var file_internal_command_command_proto_depIdxs = []int32{
 	31, // 38: doubledutch.command.LockRecord.ask:type_name -> doubledutch.command.AskRecord
 	0,  // 39: doubledutch.command.Claim.mode:type_name -> doubledutch.command.Mode
 	33, // 40: doubledutch.command.Claim.first:type_name -> doubledutch.command.FirstGrant
-	32, // 41: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
-	32, // 42: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
-	36, // 43: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
-	0,  // 44: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
-	39, // 45: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	34, // 41: doubledutch.command.Claim.terms:type_name -> doubledutch.command.TaskTerms
+	32, // 42: doubledutch.command.TaskRecord.claimant:type_name -> doubledutch.command.Claim
+	32, // 43: doubledutch.command.TaskRecord.waiters:type_name -> doubledutch.command.Claim
+	37, // 44: doubledutch.command.HistoryRecord.holds:type_name -> doubledutch.command.PastHold
+	0,  // 45: doubledutch.command.PastHold.mode:type_name -> doubledutch.command.Mode
+	40, // 46: doubledutch.command.SpentRecord.keys:type_name -> doubledutch.command.Spent
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_command_proto_init() }
@@ -4317,7 +4415,7 @@ func file_internal_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_command_proto_rawDesc), len(file_internal_command_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -45,6 +45,7 @@ var since = map[protoreflect.FullName]uint32{
 	"doubledutch.command.LockRecord.ask":          2,
 	"doubledutch.command.Claim.set":               2,
 	"doubledutch.command.Claim.first":             2,
+	"doubledutch.command.Claim.terms":             2,
 	"doubledutch.command.SnapshotTrailer.tasks":   2,
 	"doubledutch.command.SnapshotTrailer.history": 2,
 	"doubledutch.command.SnapshotTrailer.broken":  2,

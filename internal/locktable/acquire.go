@@ -100,7 +100,7 @@ func (c *claim) is(a *command.Acquire) bool {
 	if c.session != nil {
 		session = c.session.id
 	}
-	if session != a.GetSession() {
+	if session != a.GetSession() || c.lock.isTask {
 		return false
 	}
 	if set := c.set(); set != nil || len(a.GetSet()) > 0 {
@@ -157,7 +157,7 @@ func (t *Table) full(l *lock, a *command.Acquire, holding bool) (Code, bool) {
 	switch {
 	case holding && l != nil && l.holders.len() >= int(t.settings.GetMaxHoldersPerLock()):
 		return TooManyHolders, true
-	case t.counts.Holders+t.counts.Waiters >= int(t.settings.GetMaxClaims()):
+	case t.allClaims() >= int(t.settings.GetMaxClaims()):
 		return TooManyKeys, true
 	case !t.hasRoomFor(text):
 		return TooMuchText, true
@@ -232,8 +232,8 @@ func (t *Table) joinQueue(c *claim) {
 
 // waits counts c, which has just joined a queue.
 func (t *Table) waits(c *claim) {
-	t.counts.Waiters++
-	if c.session != nil {
+	t.counts.add(c)
+	if c.session != nil && c.queued() {
 		c.session.places++
 	}
 }

@@ -137,7 +137,7 @@ func (t *Table) handOver(h *command.HandOver) Outcome {
 	c := t.claimOf(h.GetName(), h.GetKey())
 	q := request{number: h.GetRequest(), op: opHandOver, key: h.GetKey()}
 	return t.inSession(h.GetSession(), q, c, func() Outcome {
-		if c == nil || c.waiting() {
+		if c == nil || c.waiting() || c.lock.isTask {
 			return t.notHeld(h.GetKey())
 		}
 		return t.handOverTo(c, h.GetTo())

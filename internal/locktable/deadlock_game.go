@@ -124,7 +124,7 @@ func (p *player) places(f func(*claim)) {
 		}
 	default:
 		for c := p.session.head; c != nil; c = c.extra.sessionNext {
-			if c.waiting() {
+			if c.queued() {
 				f(c)
 			}
 		}

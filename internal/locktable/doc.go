@@ -111,7 +111,7 @@
 // no permit is free), and for those before it in the queue who conflict with it or belong to a set that waits; a place that is
 // granted together with an earlier one waits for nothing of its own. Cycle is a shortest way round; a request number that is
 // repeated gets none. A session that holds nothing and waits for nothing else can close no cycle, so that the question costs
-// nothing for it. Lock delays end by themselves, and waits that would run out and lifetimes that would end do not count: like
+// nothing for it. Waits for tasks do not count: whoever waits for nothing but tasks proceeds. Lock delays end by themselves, and waits that would run out and lifetimes that would end do not count: like
 // GET_LOCK, the one who would have to wait for them is told at once. A session stands for one thread of work: one that
 // waits in two places at once waits for both, and one that waits for a lock in both modes waits for itself. Since everybody
 // who would close a cycle is refused, and neither a grant, a release nor a lost place closes one, nobody ever waits in one;
@@ -125,7 +125,7 @@
 // the order of their names, about which anything is.
 //
 // Breaking. A Break ends, like an expiry, all holds with tokens up to the one that it names (Released, and how many keys);
-// their keys are spent, and a Renew, Release, HandOver or Acquire by one of them, or a RenewSession by the id of a private
+// their keys are spent, and a Renew, Release, HandOver, Acquire or ClaimTask by one of them, or a RenewSession by the id of a private
 // session, is Broken, with the reason, as long as the key is remembered as spent and there is room for its reason: the
 // reasons may take an eighth of Settings.MaxTextBytes, of their own; the oldest are forgotten first, the keys then are just
 // spent. Shared sessions live on. If there is no such hold it is NotHeld. A set that holds the lock is broken on all its locks.
@@ -136,10 +136,6 @@
 // several keys of a counted hold), and no set and to no set, and only to a session that waits for nothing else: whoever is
 // overtaken then waits for somebody who can proceed, so that a hand-over closes no cycle. After the grant the queue is looked at
 // as always.
-//
-// Level. A table begins at level 1, and Raise raises it. At level 1 it agrees with servers of version 1: it remembers no past
-// holds, refuses nothing as Deadlock, gives the places of one session no place together, and is written in snapshots of
-// version 1. Commands of version 2 come after the Raise only. Sessions that came to wait for each other before it may go on so.
 //
 // Past holds. When a hold ends, however it ends, it is remembered: up to Settings.MaxHistoryPerLock of one lock and
 // MaxHistory in all, the oldest forgotten first, and for HistoryRetention. Their texts (name, owner, order and reason) may
@@ -163,34 +159,60 @@
 // goes that changed the calendar least (of those the oldest; never the first nor the newest). For moments before the first
 // offset that is remembered, the calendar is not known.
 //
-// Tasks. A task is named like a lock, in a room of its own. It has a claimant or none. A ClaimTask on an unknown name, or on
-// a task that can be claimed, makes the key its claimant: the attempt counts, takes the next token, and lives in the key's
-// session, private or shared, by the rules of a hold. Otherwise it is answered with how the task stands (NotClaimable) or,
-// while the task runs or waits for its next attempt, gets a place (Waiting) if it may wait. Repeating it with a known key is
-// the same request again, as for Acquire; with the key that finished the newest attempt it is NotClaimable, with how the
-// task stands. When the task is over, all who wait are told so (EventTaskAnswered) and their places are gone, their keys not
-// spent. When it can be claimed (again), the first of them is its claimant. What ClaimTask says about attempts, delays and
-// keeping is what counts from its claim on.
+// Tasks. A task is named like a lock, in a room of its own: what a command for locks says about a name is about the lock.
+// A task has a claimant or none. A ClaimTask on an unknown name, or on a task that can be claimed, makes the key its
+// claimant: the attempt counts, takes the next token, and lives in the key's session, private or shared, by the rules of a
+// hold. Otherwise it is answered with how the task stands (NotClaimable) or, while the task runs or is open, gets a place
+// (Waiting) if it may wait. Repeating it with a known key is the same request again, as for Acquire (it must name the same
+// task and session); with the key that finished last it is NotClaimable, with how the task stands. When the task is over
+// (done, failed or unknown), all who wait are told so (EventTaskAnswered) and their places are gone, their keys not spent;
+// so are those whose wait ran out. When it can be claimed (again), the first of them is its claimant. What ClaimTask says
+// about attempts, delays and keeping is what counts from its claim on, for one who waited from the time when it gets the
+// claim. One whose own MaxAttempts are used up by now is passed over, and waits until the task is over.
 //
 // A task is done when its claimant reports so (FinishTask; by any other key it is NotClaimant and changes nothing), and
-// stays so for Keep, or for good. When an attempt fails, or its session ends or is lost (Abandon does not count: the attempt is
-// taken back), the task is open again after RetryDelay; if all attempts are used up it has failed, which is kept as done is. With
-// AtMostOnce a lost claimant makes it unknown: nobody gets it until an operator settles it, or the next slot begins. A
-// FinishTask that is repeated by the key that finished gets the same answer, until the next attempt begins. A claimant that
-// releases its key by Release or ends its session has lost the attempt.
+// stays so for Keep, or for good; with a Keep of 0 the record goes in the same step. When an attempt fails, or its session
+// ends or is lost, the task is open again, and can be claimed after RetryDelay; if all attempts are used up it has failed,
+// which is kept as done is. With AtMostOnce a lost claimant makes it unknown: nobody gets it until an operator settles it,
+// or the next slot begins. A claim that was taken back (Abandon) does not count: the task can be claimed at once, and a
+// record that has no other attempt, no last run and nobody who waits goes. An open record goes only by order: who leaves a
+// task undone leaves its record, up to Settings.MaxTasks of them.
 //
-// Schedules. A claim may name a slot in calendar time that contains the present (otherwise SlotPassed). It is the claim of a new
-// run, with all its attempts, if the slot begins after that of the task's newest run and the task is not running; and a claim on
-// the present run otherwise. The record of a slot's run is not forgotten before the slot has ended. AtLeast forbids a claim
-// (NotClaimable; ClaimableAt tells until when) within that time after the end of the last run that was done or failed; attempts of
-// a run that is open do not wait for it.
+// The record remembers the key that finished last, and how. A FinishTask that it repeats is Finished again, with how the
+// task stands by then, as long as the record stays and nobody else finished; with the other verdict it is NotClaimant.
 //
-// Level. A Raise lifts the level to the version that it names; it is never lowered. What a table of some level does and
-// writes is what a server of that version would: another behaviour begins only with a level, so that servers of both
-// versions agree until then. The callers see to it that no command above the level is applied.
+// A Release or Renew without a name is about whatever the key stands for: a claimant that releases its key so, or ends its
+// session, has lost the attempt (as far as it came, nobody knows), and one who waits gives up the place; their keys are
+// spent.
+//
+// A ForgetTask removes the record, of a running task only by its token: its claimant has lost the claim, the key is spent.
+// Those who wait begin a new task of that name. A SettleTask applies to a task that is unknown or failed, with the token
+// that it names; the run ends now as done or failed, kept from now on, or is open at once with all its attempts. If the task
+// stands so already, with the same text, it is Done and nothing changes. Otherwise TaskChanged.
+//
+// The refusals of a ClaimTask are looked for in the order of Acquire: Invalid, the request number, the known key,
+// NotClaimable of the key that finished, KeySpent, KeyInUse, NoSession or SessionPrivate, TooManyKeys, SlotPassed,
+// TooManyTasks, NotClaimable, TooManyWaiters, TooManyKeys (of all), TooMuchText. ClaimTask, FinishTask and RenewTask carry
+// request numbers, as Acquire, Release and Renew do.
+//
+// Schedules. A claim may name a slot in calendar time that contains the present (otherwise SlotPassed). If the task is not
+// running and the slot begins after that of the newest run (or that had none), it is the claim of a new run, with all its
+// attempts, whatever became of the last one; otherwise it is a claim on the present run. So one who waits has waited for the
+// run that was there, whatever its own slot, and claims again if it is told that that one is over. The record of a slot's run
+// is not forgotten before the slot has ended by the calendar, even if that was set back. AtLeast (the larger of what the
+// newest claim said and this one says) forbids a claim of a new run (NotClaimable, without a place; ClaimableAt tells until
+// when) within that time after the end of the last run that was done or failed, and the record of such a run is kept for so
+// long; attempts of a run that is open do not wait for it.
+//
+// Level. A table begins at level 1, and a Raise lifts the level to the version that it names; it is never lowered. What a
+// table of some level does and writes is what a server of that version would: another behaviour begins only with a level, so
+// that servers of both versions agree until then. At level 1 no past holds are remembered, nothing is refused as Deadlock, and
+// the places of one session do not stand together; sessions that came to wait for each other before the Raise may go on so. The
+// callers see to it that no command above the level is applied.
 //
 // Limits. All limits are in Settings, which are part of the replicated state. Over a limit on locks, waiters, sessions
-// or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields of
-// version 1 in a Configure are refused: settings are replaced as a whole. In those of version 2, 0 stands for a default that
-// never changes.
+// or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Claims count like holds,
+// except for MaxLocks. A result, an error or a progress that finds no room is TooMuchText, and neither ends the attempt nor
+// renews it; one that is no longer than what it replaces always finds room. Zero-valued fields of version 1 in a Configure are
+// refused: settings are replaced as a whole. In those of version 2, 0 stands for a default that never changes.
 package locktable

@@ -36,7 +36,7 @@ func (t *Table) BumpEpoch(least uint64) (uint64, error) {
 	return epoch, nil
 }
 
-// RenewAll starts the whole lifetime of every session and hold anew, and the grace of every place in a queue. What ends
+// RenewAll starts the whole lifetime of every session, hold and claim on a task anew, and the grace of every place in a queue. What ends
 // only later for that is safe.
 //
 // A table that is restored from a backup needs it: its clock stood still since, but a hold that was about to end in the
@@ -47,15 +47,23 @@ func (t *Table) RenewAll() {
 		return true
 	})
 	t.locks.Scan(func(_ string, l *lock) bool {
-		t.touch(l)
-		for c := l.holders.head; c != nil; c = c.next {
-			if c.session == nil {
-				c.deadline = t.now.Add(c.ttl)
-			}
-		}
-		for c := l.waiters.head; c != nil; c = c.next {
-			t.grace(c)
-		}
+		t.renewClaims(l)
 		return true
 	})
+	t.tasks.Scan(func(_ string, x *task) bool {
+		t.renewClaims(&x.lock)
+		return true
+	})
+}
+
+func (t *Table) renewClaims(l *lock) {
+	t.touch(l)
+	for c := l.holders.head; c != nil; c = c.next {
+		if c.session == nil {
+			c.deadline = t.now.Add(c.ttl)
+		}
+	}
+	for c := l.waiters.head; c != nil; c = c.next {
+		t.grace(c)
+	}
 }

@@ -8,7 +8,7 @@ import (
 // expect returns how long a place in the queue of l (1 is the head) may take, from how long the lock was held before, or 0 if
 // nothing is remembered.
 func (t *Table) expect(l *lock, place int) time.Duration {
-	if t.past.n == 0 {
+	if t.past.n == 0 || l.isTask {
 		return 0
 	}
 	mean, n := t.past.mean(l.name)

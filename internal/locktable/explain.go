@@ -93,13 +93,13 @@ func (t *Table) Explain(name string, limit int) Explanation {
 	return e
 }
 
-// place returns the oldest place that a session has in a queue, or nil. A private session (nil) that holds waits for nothing.
+// place returns the oldest place that a session has in the queue of a lock, or nil. A private session (nil) that holds waits for nothing.
 func (s *session) place() *claim {
 	if s == nil {
 		return nil
 	}
 	for c := s.head; c != nil; c = c.extra.sessionNext {
-		if c.waiting() {
+		if c.queued() {
 			return c
 		}
 	}

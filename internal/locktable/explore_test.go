@@ -22,13 +22,24 @@ type move struct {
 	cmds    []*command.Command
 }
 
-// moves are what two clients can do with one lock: each has a private key and a session with another one.
-func moves(tb testing.TB) []move {
+// lockMoves are what two clients can do with one lock: each has a private key and a session with another one.
+func lockMoves(tb testing.TB) []move {
 	tb.Helper()
 	return append(parseMoves(tb, []string{
 		"acquire k1 db ttl=2 wait=1 lock-delay=1 via=1", "acquire k2 db ttl=2 wait=3 via=2", "release k1 db", "release k2 db", "abandon k1 via=1",
 		"acquire a1 db session=s1 shared wait=-1", "acquire a2 db session=s1 shared wait=2", "acquire b1 db session=s2 wait=-1",
 		"release a1 db", "release b1 db", "renew a1 db", "session end s2", "acquire k3 db shared ttl=1",
+	}), move{name: "1s", advance: time.Second}, move{name: "due", due: true})
+}
+
+// taskMoves are what they can do with one task.
+func taskMoves(tb testing.TB) []move {
+	tb.Helper()
+	return append(parseMoves(tb, []string{
+		"task claim k1 t ttl=2 wait=1 attempts=2 retry=1 keep=1 via=1", "task claim k2 t ttl=2 wait=3 at-most-once=1 keep=2",
+		"task claim a1 t session=s1 wait=-1 attempts=1 keep=-1", "task claim k3 t ttl=1 from=0 to=3 at-least=2",
+		"task finish k1 t", "task fail k1 t", "task fail k2 t", "task fail a1 t", "abandon k1 via=1", "release k2", "session end s1",
+		"task forget t", "task renew k1 t",
 	}), move{name: "1s", advance: time.Second}, move{name: "due", due: true})
 }
 
@@ -62,7 +73,16 @@ func TestExplore(t *testing.T) {
 	if testing.Short() {
 		depth = 5
 	}
-	explore(t, moves(t), depth)
+	explore(t, lockMoves(t), depth)
+}
+
+// TestExploreTasks does so with the moves around a task.
+func TestExploreTasks(t *testing.T) {
+	depth := exploreDepth - 2
+	if testing.Short() {
+		depth = 4
+	}
+	explore(t, taskMoves(t), depth)
 }
 
 // TestExploreMany does so with two locks, with sets, and with sessions that hold and wait.
@@ -135,6 +155,7 @@ func walk(all []move, path []byte) (string, error) {
 		command.FromOpenSession(&command.OpenSession{Id: pad("s1"), Ttl: int64(3 * time.Second)}),
 		command.FromOpenSession(&command.OpenSession{Id: pad("s2"), Ttl: int64(4 * time.Second)}),
 	}
+	open = append(open, command.FromCalendar(&command.Calendar{}))
 	w.t.Apply(0, open)
 	w.m.Apply(0, open)
 	for i, b := range path {
@@ -174,6 +195,9 @@ func (m *model) canonical() string {
 	for _, b := range m.blocks {
 		seqs = append(seqs, b.seq)
 	}
+	for _, x := range m.tasks {
+		seqs = append(seqs, x.timer)
+	}
 	slices.Sort(seqs)
 	slices.Sort(tokens)
 	slices.Sort(grants)
@@ -197,6 +221,18 @@ func (m *model) canonical() string {
 	for _, x := range m.blocks {
 		seq, _ := slices.BinarySearch(seqs, x.seq)
 		fmt.Fprintf(&b, "block %d %d;", seq, rel(x.until))
+	}
+	for _, x := range m.tasks {
+		seq, _ := slices.BinarySearch(seqs, x.timer)
+		asked := ""
+		if x.terms != nil {
+			asked = x.terms.GetKey()[:2]
+		}
+		fmt.Fprintf(&b, "%s %d %d %s %d %s%v %d", x.name, x.status, x.attempts, asked, x.slotEnd, x.finisher, x.finisherFailed, seq)
+		fmt.Fprintf(&b, " %d %v %d;", rel(x.at), x.ran, rel(x.lastRun))
+	}
+	if len(m.tasks) > 0 {
+		fmt.Fprintf(&b, "%d;", min(m.now, 4*Time(time.Second))) // where the slot is
 	}
 	for _, s := range m.spent {
 		b.WriteString(s.key[:2])

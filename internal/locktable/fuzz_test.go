@@ -149,6 +149,8 @@ func seal(body []byte) []byte {
 			tr.Sessions++
 		case r.GetLock() != nil:
 			tr.Locks++
+		case r.GetTask() != nil:
+			tr.Tasks++
 		case r.GetSpent() != nil:
 			tr.Spent += uint64(len(r.GetSpent().GetKeys()))
 		case r.GetHistory() != nil:

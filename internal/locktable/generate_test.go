@@ -3,6 +3,7 @@ package locktable
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,6 +24,7 @@ type generator struct {
 	log     []*command.Command // all commands so far, for re-delivery
 	request uint64
 	plain   bool // nothing of version 2, for a table of level 1
+	tasks   int  // how many of a hundred commands are about tasks
 }
 
 const (
@@ -51,7 +53,8 @@ func smallSettings() *command.Settings {
 	s.WaiterGrace, s.SpentRetention = int64(6*time.Second), int64(9*time.Second)
 	s.MaxSpent, s.MaxLocks, s.MaxWaitersPerLock, s.MaxSessions = 6, 3, 5, 3
 	s.MaxKeysPerSession, s.MaxRepliesPerSession, s.MaxOwner, s.MaxSlots = 6, 6, 3, 3
-	s.MaxHoldersPerLock, s.MaxClaims, s.MaxTextBytes = 4, 12, 60
+	s.MaxHoldersPerLock, s.MaxClaims, s.MaxTextBytes = 4, 12, 130
+	s.MaxTasks, s.MaxResult = 2, 6
 	return s
 }
 
@@ -101,6 +104,9 @@ func (g *generator) entry() []*command.Command {
 func (g *generator) command() *command.Command {
 	if !g.plain && g.c.Intn(10) == 0 {
 		return g.care()
+	}
+	if !g.plain && g.c.Intn(100) < g.tasks {
+		return g.taskCommand()
 	}
 	switch n := g.c.Intn(100); {
 	case n < 12 && len(g.log) > 0:
@@ -244,7 +250,8 @@ func (g *generator) claim(n int) *mClaim {
 
 // like makes a the same request as c, mostly.
 func (g *generator) like(a *command.Acquire, c *mClaim) {
-	a.Name, a.Key, a.Session, a.Mode, a.Slots, a.Ttl, a.Set = c.lock, c.key, c.session, c.mode, c.slots, int64(c.ttl), nil
+	a.Key, a.Session, a.Mode, a.Slots, a.Ttl, a.Set = c.key, c.session, c.mode, c.slots, int64(c.ttl), nil
+	a.Name = strings.TrimPrefix(c.lock, mTaskMark)
 	if c.group != nil {
 		a.Name, a.Mode, a.Slots = "", 0, 0
 		for _, x := range c.group {
@@ -278,7 +285,7 @@ func (g *generator) target() (name, key, session string) {
 		c := pick(g.c, g.m.claims)
 		key, session = c.key, c.session
 		if g.c.Intn(6) > 0 {
-			name = c.lock
+			name = strings.TrimPrefix(c.lock, mTaskMark) // of a task, the lock that is called like it
 		} else if c.group != nil && g.c.Intn(2) == 0 {
 			name = ""
 		}
@@ -289,6 +296,9 @@ func (g *generator) target() (name, key, session string) {
 func (g *generator) release() *command.Command {
 	name, key, session := g.target()
 	r := &command.Release{Name: name, Key: key}
+	if g.c.Intn(12) == 0 {
+		r.Name = "" // whatever the key stands for
+	}
 	if session != "" {
 		if r.Request = g.number(); r.GetRequest() > 0 {
 			r.Session = session
@@ -300,6 +310,9 @@ func (g *generator) release() *command.Command {
 func (g *generator) renew() *command.Command {
 	name, key, session := g.target()
 	r := &command.Renew{Name: name, Key: key, Ttl: g.sometimes(g.duration(8, 30))}
+	if g.c.Intn(12) == 0 {
+		r.Name = ""
+	}
 	if session != "" {
 		if r.Request = g.number(); r.GetRequest() > 0 {
 			r.Session = session
@@ -321,6 +334,7 @@ func (g *generator) abandon() *command.Command {
 
 func (g *generator) configure() *command.Command {
 	s := smallSettings()
+	s.MaxTasks = uint32(g.c.Intn(4))
 	for _, f := range []*uint32{&s.MaxSpent, &s.MaxLocks, &s.MaxWaitersPerLock, &s.MaxSessions, &s.MaxKeysPerSession, &s.MaxRepliesPerSession, &s.MaxHoldersPerLock} {
 		if g.c.Intn(3) == 0 {
 			*f = uint32(1 + g.c.Intn(8))
@@ -332,8 +346,11 @@ func (g *generator) configure() *command.Command {
 	if g.c.Intn(12) == 0 {
 		s.MaxLocks = 0
 	}
-	if g.c.Intn(3) == 0 && !g.plain {
+	if g.c.Intn(3) == 0 {
 		s.MaxSet = uint32(1 + g.c.Intn(3))
+	}
+	if g.plain {
+		command.Current.Trim(s, 1)
 	}
 	return command.FromConfigure(&command.Configure{Settings: s})
 }

@@ -83,7 +83,7 @@ func scriptName(file string) string {
 // scriptLevel is the level at which a script begins: 2 if its directory is about what came with version 2, and otherwise 1, so
 // that what these scripts say stays as it was.
 func scriptLevel(file string) uint32 {
-	if slices.Contains([]string{"sets", "deadlock", "asking", "breaking", "handover", "history", "calendar"}, filepath.Base(filepath.Dir(file))) {
+	if slices.Contains([]string{"sets", "deadlock", "asking", "breaking", "handover", "history", "calendar", "tasks", "schedules"}, filepath.Base(filepath.Dir(file))) {
 		return 2
 	}
 	return 1

@@ -139,7 +139,7 @@ func TestManyReadings(t *testing.T) {
 
 // TestCalendarEnds: the calendar has an end, and does not wrap round.
 func TestCalendarEnds(t *testing.T) {
-	table := New(testSettings())
+	table := newTable(testSettings())
 	table.Apply(0, []*command.Command{command.FromCalendar(&command.Calendar{At: maxCalendar})})
 	last := int64(0)
 	for _, at := range []Time{0, 1, Never / 2, Never - 1, Never} {

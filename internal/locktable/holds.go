@@ -6,14 +6,14 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// claimOf returns what key stands for on the lock of that name ("": on whichever lock), or nil; of a set, its lead.
+// claimOf returns what key stands for on the lock of that name ("": on whichever lock or task), or nil; of a set, its lead.
 func (t *Table) claimOf(name, key string) *claim {
 	k, ok := ParseKey(key)
 	if !ok {
 		return nil
 	}
 	c := t.keys.get(k)
-	if c == nil || (name != "" && !c.on(name)) {
+	if c == nil || (name != "" && (c.lock.isTask || !c.on(name))) {
 		return nil
 	}
 	return c
@@ -83,6 +83,9 @@ func (t *Table) renewHold(c *claim, ttl time.Duration) Outcome {
 	o.Token = c.token
 	o.Mode, o.Slots = c.kind()
 	o.Ask = t.askOfHold(c)
+	if x := t.taskOf(c.lock); x != nil {
+		o.Task = t.taskInfo(x)
+	}
 	return o
 }
 

@@ -41,6 +41,11 @@ func (c *checker) run() {
 		c.lock(l)
 		return true
 	})
+	c.t.tasks.Scan(func(name string, x *task) bool {
+		c.must(name == x.name, "task %q is filed under %q", x.name, name)
+		c.task(x)
+		return true
+	})
 	c.t.sessions.Scan(func(id string, s *session) bool {
 		c.must(id == s.id && id == s.key.Reveal(), "a session is filed under another id")
 		c.session(s)
@@ -59,6 +64,7 @@ func (c *checker) lock(l *lock) {
 		c.must(l.block.until > c.t.now, "lock %q is still blocked", l.name)
 		c.timer(l.block)
 	}
+	c.must(!l.isTask, "lock %q is a task's", l.name)
 	c.holders(l)
 	c.waiters(l)
 	c.must(!l.listed && len(c.t.toLookAt) == 0, "lock %q is still to be looked at", l.name)
@@ -208,7 +214,7 @@ func (c *checker) session(s *session) {
 		if x.lead() == x {
 			keys++
 		}
-		if x.waiting() {
+		if x.queued() {
 			places++
 		}
 	}
@@ -244,7 +250,8 @@ func (c *checker) indexes() {
 	c.must(c.timers == len(c.t.timers.items), "%d timers for %d deadlines", len(c.t.timers.items), c.timers)
 	c.must(c.text == c.t.text, "%d bytes of text, counted as %d", c.text, c.t.text)
 	have := c.t.counts
-	want := Stats{Held: c.counts.Held, Holders: c.counts.Holders, Waiters: c.counts.Waiters}
+	want := c.counts
+	want.Sessions = 0
 	c.must(have == want, "counts are %+v, should be %+v", have, want)
 	c.must(c.t.spent.n == len(c.t.spent.index), "%d spent keys, %d in the index", c.t.spent.n, len(c.t.spent.index))
 }

@@ -3,8 +3,7 @@ package locktable
 // care checks what came with version 2: past holds, broken keys, what holders are asked, the calendar.
 func (c *checker) care() {
 	t := c.t
-	none := len(t.asks)+t.past.n+len(t.spent.broken.list)+len(t.anchors) == 0
-	c.must(t.level >= 2 || t.level == 1 && none, "level %d with something of version 2", t.level)
+	c.must(t.needs() <= t.level, "level %d with something of version %d", t.level, t.needs())
 	c.pastHolds()
 	c.broken()
 	for i, a := range t.anchors {
@@ -34,7 +33,7 @@ func (c *checker) first(x *claim) {
 	if f == nil {
 		return
 	}
-	c.must(c.t.level >= 2 && x.session != nil && x.lock.slots == 0 && !x.waiting(), "lock %q: a hold that cannot be counted", x.lock.name)
+	c.must(c.t.level >= 2 && x.session != nil && x.lock.slots == 0 && !x.lock.isTask && !x.waiting(), "lock %q: a hold that cannot be counted", x.lock.name)
 	c.must(f.since >= 0 && f.since <= c.t.now && f.waited >= 0, "lock %q: a counted hold began at an impossible time", x.lock.name)
 }
 

@@ -204,7 +204,8 @@ func (j *judge) careCommands(cmds []*command.Command, outs []Outcome) error {
 			j.expectLess()
 		}
 		j.forced = j.forced || c.GetCalendar().GetForce()
-		key := c.GetRenew().GetKey() + c.GetRelease().GetKey() + c.GetAcquire().GetKey() + c.GetHandOver().GetKey() + c.GetRenewSession().GetId()
+		key := c.GetRenew().GetKey() + c.GetRelease().GetKey() + c.GetAcquire().GetKey() + c.GetClaimTask().GetKey() +
+			c.GetHandOver().GetKey() + c.GetRenewSession().GetId()
 		if outs[i].Code == Broken && !j.brokenKeys[key] {
 			return fmt.Errorf("%v: told that its hold was broken", c)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
@@ -100,8 +101,8 @@ type jClaim struct {
 	held   bool
 }
 
-// claims returns all holds, and the places in the order of their queues.
-func (j *judge) claims() []*jClaim {
+// onLocks returns all holds of locks, and the places in the order of their queues.
+func (j *judge) onLocks() []*jClaim {
 	var out []*jClaim
 	who := func(session string, k Key) string {
 		if session == "" {
@@ -110,9 +111,15 @@ func (j *judge) claims() []*jClaim {
 		return session
 	}
 	for x, h := range j.live {
+		if strings.HasPrefix(x.lock, jTaskMark) {
+			continue
+		}
 		out = append(out, &jClaim{x.key, who(h.session, x.key), x.lock, h.mode, h.slots, h.set, h.session != "", true})
 	}
 	for _, lock := range slices.Sorted(maps.Keys(j.queues)) {
+		if strings.HasPrefix(lock, jTaskMark) {
+			continue
+		}
 		for _, k := range j.queues[lock] {
 			p := j.place[jKey{k, lock}]
 			out = append(out, &jClaim{k, who(p.session, k), lock, p.mode, p.slots, p.set, p.session != "", false})
@@ -190,7 +197,7 @@ func (j *judge) progress() error {
 	if j.level < 2 || j.late || !j.mayWaitForEver() {
 		return nil
 	}
-	if left := leftOver(j.claims()); len(left) > 0 {
+	if left := leftOver(j.onLocks()); len(left) > 0 {
 		return fmt.Errorf("%d claims wait for each other, one of them on %q", len(left), left[0].lock)
 	}
 	return nil
@@ -230,7 +237,7 @@ func (j *judge) refused(a *command.Acquire, o Outcome) error {
 		return fmt.Errorf("a deadlock without a cycle")
 	}
 	key, _ := ParseKey(a.GetKey())
-	cs := j.claims()
+	cs := j.onLocks()
 	members := a.GetSet()
 	if members == nil {
 		members = []*command.SetMember{{Name: a.GetName(), Mode: a.GetMode(), Slots: a.GetSlots()}}

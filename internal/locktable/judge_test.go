@@ -8,7 +8,7 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// judge checks the promises S1, S3, S4, S5, S8, S9, S10 and S11 on what a table says: commands, outcomes and events. It
+// judge checks the promises S1, S3, S4, S5, S8, S9, S10, S11 and S12 on what a table says: commands, outcomes and events. It
 // knows neither the table's nor the model's state, only the history.
 type judge struct {
 	now, before Time // clock of this entry and of the one before
@@ -32,6 +32,7 @@ type judge struct {
 	setWaits    int
 	deadlocks   int
 	jCare
+	jTasks
 }
 
 type jHold struct {
@@ -65,6 +66,7 @@ func newJudge(s *command.Settings) *judge {
 	j := &judge{
 		live: map[jKey]*jHold{}, queues: map[string][]Key{}, place: map[jKey]*jPlace{}, sessionOf: map[Key]string{},
 		sessions: map[string]*jSession{}, retention: time.Duration(Never), maxSpent: 1 << 30,
+		jTasks: jTasks{tasks: map[string]*jTask{}, claims: map[Key]*command.ClaimTask{}},
 	}
 	j.settings(s)
 	j.newCare(s)
@@ -123,6 +125,9 @@ func (j *judge) entry(now Time, cmds []*command.Command, outs []Outcome, events 
 func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 	j.opening = map[string]Time{}
 	for i, c := range cmds {
+		if c.GetConfigure() != nil && outs[i].Code == Done {
+			j.settings(c.GetConfigure().GetSettings()) // what they let go may come back in this entry already
+		}
 		if a := c.GetAcquire(); a != nil {
 			k, ok := ParseKey(a.GetKey())
 			if !ok || outs[i].Code == Invalid {
@@ -132,6 +137,7 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 				j.sessionOf[k] = a.GetSession()
 			}
 		}
+		j.announceClaim(c.GetClaimTask(), outs[i])
 		if o := c.GetOpenSession(); o != nil && outs[i].Code == Opened {
 			j.opening[o.GetId()] = outs[i].Deadline
 			if j.sessionOwners[o.GetId()] == nil {
@@ -143,6 +149,9 @@ func (j *judge) announce(cmds []*command.Command, outs []Outcome) {
 }
 
 func (j *judge) event(e Event, cmds []*command.Command) error {
+	if e.Task != nil || e.Kind >= EventTaskClaimed {
+		return j.taskEvent(e, cmds)
+	}
 	switch e.Kind {
 	case EventQueued:
 		j.queued(e)

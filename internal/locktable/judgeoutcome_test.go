@@ -12,6 +12,9 @@ import (
 
 // outcome judges the answer to one command after the entry's events.
 func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
+	if err := j.taskOutcome(c, o, events); err != nil {
+		return err
+	}
 	switch op := c.GetOp().(type) {
 	case *command.Command_Acquire:
 		return j.acquired(op.Acquire, o, events)
@@ -35,10 +38,6 @@ func (j *judge) outcome(c *command.Command, o Outcome, events []Event) error {
 	case *command.Command_OpenSession:
 		if o.Code == Opened && j.sessions[op.OpenSession.GetId()] == nil {
 			j.sessions[op.OpenSession.GetId()] = &jSession{o.Deadline}
-		}
-	case *command.Command_Configure:
-		if o.Code == Done {
-			j.settings(op.Configure.GetSettings())
 		}
 	}
 	return nil

@@ -127,16 +127,18 @@ func SameSettings(a, b *command.Settings) bool { return proto.Equal(withDefaults
 
 // CheckName returns what is wrong with a lock's name, or nil: 1 to Settings.MaxName bytes of UTF-8 without control
 // characters, and neither "." nor "..".
-func CheckName(s *command.Settings, name string) error {
+func CheckName(s *command.Settings, name string) error { return checkName(s, "the lock's name", name) }
+
+func checkName(s *command.Settings, what, name string) error {
 	switch {
 	case name == "":
-		return errors.New("the lock's name is empty")
+		return errors.New(what + " is empty")
 	case len(name) > int(s.GetMaxName()):
-		return errors.New("the lock's name is longer than " + strconv.Itoa(int(s.GetMaxName())) + " bytes")
+		return errors.New(what + " is longer than " + strconv.Itoa(int(s.GetMaxName())) + " bytes")
 	case name == "." || name == "..":
-		return errors.New(`the lock's name must not be "." or ".."`)
+		return errors.New(what + ` must not be "." or ".."`)
 	}
-	return checkText("the lock's name", name, false)
+	return checkText(what, name, false)
 }
 
 // checkText refuses invalid UTF-8, and control characters; with lines, tab and line ends may pass.

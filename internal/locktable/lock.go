@@ -10,6 +10,7 @@ type lock struct {
 	name    string
 	slots   uint32
 	listed  bool // on the list of locks to look at
+	isTask  bool // it is the lock in a task
 	holders claims
 	waiters claims
 	block   *block // nil: not blocked
@@ -54,11 +55,15 @@ type extra struct {
 	waited          time.Duration // of a hold: how long it stood in the queue
 	set             *set          // nil: plain
 	first           *firstGrant   // of a counted hold, if that was with a key that has ended; of a set, each claim has its own
+	terms           *taskTerms    // of who waits for a task
 	// Among the claims of the session.
 	sessionPrev, sessionNext *claim
 }
 
 func (c *claim) waiting() bool { return c.token == 0 }
+
+// queued tells whether c waits for a lock.
+func (c *claim) queued() bool { return c.waiting() && !c.lock.isTask }
 
 // due is the earlier of the two deadlines of a waiter, and the only one of a private hold.
 func (c *claim) due() Time {
@@ -191,7 +196,11 @@ func (l *lock) fits(m Mode) bool {
 // touch must be called before l or one of its claims changes.
 func (t *Table) touch(l *lock) {
 	for _, s := range t.snapshots {
-		s.keepLock(l)
+		if l.isTask {
+			s.keepTask(l)
+		} else {
+			s.keepLock(l)
+		}
 	}
 }
 
@@ -285,6 +294,10 @@ func (t *Table) end(c *claim, kind EventKind) {
 }
 
 func (t *Table) endHold(c *claim, kind EventKind, a afterwards) {
+	if c.lock.isTask {
+		t.endHeldClaim(c, a)
+		return
+	}
 	if set := c.set(); set != nil {
 		for _, m := range set.members {
 			t.leaveHolders(m, kind, a)
@@ -324,6 +337,10 @@ func (t *Table) leaveHolders(c *claim, kind EventKind, a afterwards) {
 
 // drop takes the place c out of the queues of all its locks. The caller serves them.
 func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
+	if c.lock.isTask {
+		t.dropFromTask(c, kind, a)
+		return
+	}
 	if set := c.set(); set != nil {
 		for _, m := range set.members {
 			t.dropPlace(m, kind)

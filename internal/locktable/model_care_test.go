@@ -145,7 +145,7 @@ func (m *model) breakHolds(b *command.Break) Outcome {
 
 func (m *model) handOver(h *command.HandOver) Outcome {
 	c := m.claimOn(h.GetKey(), h.GetName())
-	if c == nil || !c.held || h.GetRequest() > 0 && c.session != h.GetSession() {
+	if c == nil || !c.held || m.onTask(c) || h.GetRequest() > 0 && c.session != h.GetSession() {
 		return m.notHeld(h.GetKey())
 	}
 	i := slices.IndexFunc(m.waiters(c.lock), func(w *mClaim) bool { return m.ownerOf(w) == h.GetTo() })
@@ -155,7 +155,7 @@ func (m *model) handOver(h *command.HandOver) Outcome {
 	w := m.waiters(c.lock)[i]
 	for _, x := range m.claims {
 		twin := x.lock == w.lock && x.mode == w.mode && x.slots == 0 && x.group == nil
-		if x != w && !x.held && w.session != "" && x.session == w.session && !twin {
+		if x != w && !x.held && !m.onTask(x) && w.session != "" && x.session == w.session && !twin {
 			return Outcome{Code: NoSuccessor} // it waits elsewhere too
 		}
 	}

@@ -30,6 +30,9 @@ func (m *model) copied() *model {
 	}
 	twins := map[*mClaim]*mClaim{}
 	for _, c := range m.claims {
+		if m.onTask(c) {
+			continue // waiting for tasks does not count
+		}
 		x := *c
 		twins[c] = &x
 		d.claims = append(d.claims, &x)

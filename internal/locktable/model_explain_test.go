@@ -58,7 +58,7 @@ func (m *model) waitingFor(c *mClaim) *mClaim {
 		return c
 	}
 	for _, o := range m.claims {
-		if c.session != "" && o.session == c.session && !o.held {
+		if c.session != "" && o.session == c.session && !o.held && !m.onTask(o) {
 			return o
 		}
 	}

@@ -3,6 +3,7 @@ package locktable
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -313,6 +314,10 @@ func (m *model) look(locks ...string) {
 	for len(list) > 0 {
 		l := list[0]
 		list = list[1:]
+		if name, ok := strings.CutPrefix(l, mTaskMark); ok {
+			m.lookTask(m.task(name))
+			continue
+		}
 		for c := m.head(l); c != nil && m.canHave(c); c = m.head(l) {
 			if c.group == nil {
 				m.grantWithTwins(c)

@@ -20,6 +20,9 @@ type model struct {
 	sessions []*mSession
 	blocks   []*mBlock
 	spent    []mSpent // oldest first
+	tasks    []*mTask // by name
+	anchors  []mAnchor
+	ending   *mSession // the session whose claims are going
 	events   []Event
 	graphs   []*mGraph // of the deadlocks of the present entry; nil: its own lock
 	mCare
@@ -43,8 +46,9 @@ type mClaim struct {
 	deadline         Time // private hold
 	waitUntil, grace Time // waiter
 	attachment       uint64
-	pos              int       // waiter: orders the queue
-	group            []*mClaim // of a set: the claims that share its key, in the order of names
+	pos              int                // waiter: orders the queue
+	group            []*mClaim          // of a set: the claims that share its key, in the order of names
+	asked            *command.ClaimTask // of a claim on a task
 }
 
 type mSession struct {
@@ -140,6 +144,16 @@ func (m *model) run(c *command.Command) Outcome {
 	case *command.Command_Raise:
 		m.level = max(m.level, op.Raise.GetVersion())
 		return Outcome{Code: Done}
+	case *command.Command_ClaimTask:
+		return m.claimTask(op.ClaimTask)
+	case *command.Command_FinishTask:
+		return m.finishTask(op.FinishTask)
+	case *command.Command_RenewTask:
+		return m.renewTask(op.RenewTask)
+	case *command.Command_ForgetTask:
+		return m.forgetTaskCommand(op.ForgetTask)
+	case *command.Command_SettleTask:
+		return m.settleTask(op.SettleTask)
 	}
 	return m.runCare(c)
 }
@@ -214,7 +228,7 @@ func (m *model) claimsOf(session string) []*mClaim {
 func (m *model) locks() []string {
 	var out []string
 	for _, c := range m.claims {
-		if !slices.Contains(out, c.lock) {
+		if !slices.Contains(out, c.lock) && !m.onTask(c) {
 			out = append(out, c.lock)
 		}
 	}
@@ -226,6 +240,9 @@ func (m *model) position(c *mClaim) int { return slices.Index(m.waiters(c.lock),
 func (m *model) lifetime(c *mClaim) (time.Duration, Time) {
 	if s := m.session(c.session); s != nil {
 		return s.ttl, s.deadline
+	}
+	if m.ending != nil && m.ending.id == c.session {
+		return m.ending.ttl, m.ending.deadline
 	}
 	c = c.all()[0]
 	return c.ttl, c.deadline
@@ -270,6 +287,11 @@ func (m *model) earliest() (mDeadline, bool) {
 	for _, b := range m.blocks {
 		consider(b.until, b.seq, func() { m.unblock(b) })
 	}
+	for _, x := range m.tasks {
+		if x.timer != 0 {
+			consider(x.at, x.timer, func() { m.taskTimer(x) })
+		}
+	}
 	return first, found
 }
 
@@ -290,6 +312,15 @@ func (m *model) fireOne() bool {
 
 func (m *model) endWait(c *mClaim) {
 	m.drop(c)
+	if m.onTask(c) {
+		kind := EventTaskCancelled
+		if c.waitUntil <= c.grace {
+			kind = EventTaskAnswered
+		}
+		m.taskEvent(kind, c)
+		m.look(c.lock)
+		return
+	}
 	if c.waitUntil <= c.grace {
 		m.timedOut(c)
 	} else {

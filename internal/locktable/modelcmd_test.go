@@ -237,6 +237,9 @@ func (m *model) textWith(lock string) uint64 {
 	for _, c := range m.claims {
 		n += len(c.owner) + len(c.meta) + m.setText(c)
 	}
+	for _, x := range m.tasks {
+		n += len(x.name) + 32 + len(x.owner) + len(x.meta) + len(x.text) + len(x.progress)
+	}
 	for _, s := range m.sessions {
 		n += len(s.owner) + len(s.meta)
 	}
@@ -317,16 +320,23 @@ func (m *model) renew(r *command.Renew) Outcome {
 	if c == nil || !c.held || r.GetRequest() > 0 && c.session != r.GetSession() {
 		return m.notHeld(r.GetKey())
 	}
+	return m.renewClaim(c, r.GetTtl())
+}
+
+func (m *model) renewClaim(c *mClaim, ttl int64) Outcome {
 	m.setAttachment(c, 0) // its client knows of the hold
 	var o Outcome
 	if s := m.session(c.session); s != nil {
-		o = m.renewLease(&s.ttl, &s.deadline, r.GetTtl())
+		o = m.renewLease(&s.ttl, &s.deadline, ttl)
 	} else {
-		o = m.renewLease(&c.ttl, &c.deadline, r.GetTtl())
+		o = m.renewLease(&c.ttl, &c.deadline, ttl)
 	}
 	o.Token = c.token
 	o.Mode, o.Slots = c.shown()
 	o.Ask = m.askOfHold(c)
+	if m.onTask(c) {
+		o.Task = m.taskInfo(m.taskOf(c))
+	}
 	return o
 }
 
@@ -367,7 +377,11 @@ func (m *model) abandon(a *command.Abandon) Outcome {
 		return Outcome{Code: Done}
 	}
 	m.drop(c)
-	if c.held {
+	if m.onTask(c) && c.held {
+		m.attemptEnds(c, EventTaskTakenBack)
+	} else if m.onTask(c) {
+		m.taskEvent(EventTaskCancelled, c)
+	} else if c.held {
 		for _, x := range c.all() {
 			m.event(EventReleased, x)
 			m.rememberHold(x, EventReleased, false)

@@ -39,6 +39,7 @@ func (m *model) endSession(s *mSession, kind EventKind) int {
 // endClaims ends the claims of one session in one step: first all of them go, then the queues are looked at.
 func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 	released := 0
+	m.ending = s
 	var touched []string
 	if s != nil {
 		m.sessions = slices.DeleteFunc(m.sessions, func(x *mSession) bool { return x == s })
@@ -54,7 +55,12 @@ func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 		m.drop(c)
 		m.spend(mSpent{key: c.key, broken: kind == EventBroken, mOrder: m.order})
 		m.noteSpent(c)
-		if c.held {
+		if m.onTask(c) && c.held {
+			released++
+			m.attemptEnds(c, EventTaskLost)
+		} else if m.onTask(c) {
+			m.taskEvent(EventTaskCancelled, c)
+		} else if c.held {
 			released++
 			for _, x := range c.all() {
 				m.event(kind, x)
@@ -85,7 +91,7 @@ func (m *model) endClaims(claims []*mClaim, kind EventKind, s *mSession) int {
 func (m *model) noteSpent(c *mClaim) {
 	if s := m.session(c.session); s != nil {
 		for i := range s.replies {
-			if s.replies[i].op == "acquire" && s.replies[i].key == c.key {
+			if (s.replies[i].op == "acquire" || s.replies[i].op == "claim") && s.replies[i].key == c.key {
 				s.replies[i].code = KeySpent
 			}
 		}

@@ -52,6 +52,9 @@ func (m *model) Session(id Key, limit int) (SessionInfo, bool) {
 		if c.group != nil {
 			k.Names = c.locks()
 		}
+		if m.onTask(c) {
+			k.Lock, k.Task = m.taskOf(c).name, true
+		}
 		if !c.held {
 			k.Position = m.worstPosition(c)
 			k.Expected = m.expectPlace(c)
@@ -76,8 +79,13 @@ func (m *model) Stats() Stats {
 			st.Held++
 		}
 	}
+	st.Tasks = len(m.tasks)
 	for _, c := range m.claims {
-		if c.held {
+		if m.onTask(c) && c.held {
+			st.Running++
+		} else if m.onTask(c) {
+			st.TaskWaiters++
+		} else if c.held {
 			st.Holders++
 		} else {
 			st.Waiters++

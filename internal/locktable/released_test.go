@@ -241,7 +241,7 @@ func writable(cmds []*command.Command) []*command.Command {
 	return out
 }
 
-// coverage tells which kinds of commands, outcomes and events have yet to come.
+// coverage tells which kinds of commands, outcomes and events of version 1 have yet to come.
 type coverage map[string]bool
 
 // lastOf are the last outcome and kind of event of each version.

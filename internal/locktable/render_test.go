@@ -49,6 +49,9 @@ var codeWords = map[Code]string{
 func showOutcome(o Outcome) string {
 	switch o.Code {
 	case Granted:
+		if o.Task != nil {
+			return fmt.Sprintf("claimed token=%d until=%s attempt=%d%s\n", o.Token, secs(int64(o.Deadline)), o.Task.Attempts, waited(int64(o.Waited)))
+		}
 		return fmt.Sprintf("granted token=%d until=%s%s%s\n", o.Token, secs(int64(o.Deadline)), waited(int64(o.Waited)), kind(o.Mode, o.Slots))
 	case Waiting:
 		return fmt.Sprintf("waiting position=%d%s%s\n", o.Position, kind(o.Mode, o.Slots), expected(o.Expected))
@@ -76,6 +79,9 @@ func showOutcome(o Outcome) string {
 		if o.Detail == "" {
 			return "invalid without a reason\n"
 		}
+	}
+	if o.Task != nil {
+		return codeWords[o.Code] + showTask(*o.Task) + "\n"
 	}
 	return codeWords[o.Code] + "\n"
 }
@@ -114,6 +120,9 @@ func showEvent(e Event) string {
 		return fmt.Sprintf("%s set=%d\n", strings.TrimSuffix(showEvent(e), "\n"), size)
 	}
 	what := unpad(e.Key) + " " + e.Lock
+	if e.Task != nil {
+		return showTaskEvent(e)
+	}
 	switch e.Kind {
 	case EventGranted:
 		return fmt.Sprintf("granted %s token=%d until=%s%s%s\n", what, e.Token, secs(int64(e.Deadline)), waited(int64(e.Waited)), kind(e.Mode, e.Slots))
@@ -140,6 +149,13 @@ func showEvent(e Event) string {
 func (s *script) show(what string) string {
 	if id, ok := strings.CutPrefix(what, "session "); ok {
 		return s.showSession(id)
+	}
+	if name, ok := strings.CutPrefix(what, "task "); ok {
+		x, ok := s.subject.Task(name)
+		if !ok {
+			return "unknown\n"
+		}
+		return strings.TrimPrefix(showTask(x), " ") + named(x.Owner, x.Metadata) + "\n"
 	}
 	l, ok := s.subject.Lock(what, 100)
 	if !ok {
@@ -201,6 +217,9 @@ func (s *script) showSession(id string) string {
 	for _, k := range i.Keys {
 		if k.Names != nil {
 			k.Lock = strings.Join(k.Names, "+")
+		}
+		if k.Task {
+			k.Lock = "task " + k.Lock
 		}
 		if k.Held {
 			fmt.Fprintf(&b, "holds %s token=%d%s%s\n", k.Lock, k.Token, kind(k.Mode, k.Slots), asked(k.Ask))

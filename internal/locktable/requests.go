@@ -58,7 +58,7 @@ func (r *replies) put(p reply, most int) {
 // of it cannot bring another one, however long ago the key was forgotten elsewhere.
 func (s *session) noteSpent(k Key) {
 	for i := range s.replies.list {
-		if p := &s.replies.list[i]; p.op == opAcquire && p.key == string(k[:]) {
+		if p := &s.replies.list[i]; (p.op == opAcquire || p.op == opClaimTask) && p.key == string(k[:]) {
 			p.code = KeySpent
 		}
 	}
@@ -99,7 +99,7 @@ func (t *Table) replay(s *session, p reply) (Outcome, bool) {
 		return Outcome{Code: Renewed, TTL: s.ttl, Deadline: s.deadline}, true
 	case p.code == KeySpent, p.code == Broken:
 		return t.unlessBroken(p.key, p.code), true
-	case p.op == opAcquire && (p.code == Granted || p.code == Waiting):
+	case (p.op == opAcquire || p.op == opClaimTask) && (p.code == Granted || p.code == Waiting):
 		// The key answers for itself; if it was taken back without being spent, nothing came of the request.
 		return Outcome{}, false
 	default:

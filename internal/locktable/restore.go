@@ -46,8 +46,8 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrBadSnapshot, fmt.Errorf(format, args...))
 }
 
-// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, past
-// holds, broken keys, trailer.
+// restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, tasks, past holds, broken keys,
+// trailer.
 type restorer struct {
 	newest  uint32
 	in      *bufio.Reader
@@ -153,6 +153,8 @@ func (r *restorer) take(rec *command.Record) error {
 		return r.inPart(partLocks, kind.Lock.GetName(), func() error { return r.takeLock(kind.Lock) })
 	case *command.Record_Spent:
 		return r.inPart(partSpent, "", func() error { return r.takeSpent(kind.Spent) })
+	case *command.Record_Task:
+		return r.inPart(partTasks, kind.Task.GetName(), func() error { return r.takeTask(kind.Task) })
 	case *command.Record_History:
 		return r.inPart(partHistory, "", func() error { return r.takeHistory(kind.History) })
 	case *command.Record_Broken:
@@ -257,7 +259,7 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		return bad("a key is malformed")
 	case r.table.keys.get(key) != nil:
 		return bad("a key stands for two things")
-	case !wellFormed(x, waiting):
+	case !wellFormed(x, waiting) || l.isTask && len(x.GetSet()) > 0 || (x.GetTerms() != nil) != (l.isTask && waiting):
 		return bad("a holder or waiter has what only the other can have")
 	case x.GetMode() != Exclusive && x.GetMode() != Shared:
 		return bad("a claim has an unknown mode")
@@ -288,6 +290,9 @@ func (r *restorer) takeClaim(l *lock, x *command.Claim, waiting bool) error {
 		r.expect(c, x.GetSet()[1:])
 		r.table.sets++
 		r.table.text += c.set().textBytes()
+	}
+	if x.GetTerms() != nil {
+		c.extra.terms = restoreTerms(x.GetTerms())
 	}
 	r.place(c, x, waiting)
 	return nil
@@ -357,7 +362,7 @@ func (r *restorer) place(c *claim, x *command.Claim, waiting bool) {
 	r.table.text += c.textBytes()
 	if !waiting {
 		c.lock.holders.push(c)
-		r.table.counts.Holders++
+		r.table.counts.add(c)
 		if c.session == nil {
 			r.table.timers.arm(c)
 		}

@@ -27,6 +27,7 @@ type subject interface {
 	NextDeadline() (Time, bool)
 	Lock(name string, limit int) (LockInfo, bool)
 	Session(id Key, limit int) (SessionInfo, bool)
+	Task(name string) (TaskInfo, bool)
 	Stats() Stats
 	History(name string, limit int) []PastHold
 	Expected(name string) (time.Duration, bool)
@@ -79,7 +80,7 @@ func (s *script) step(line string) (string, error) {
 			history = fmt.Sprintf(" history=%d", st.History)
 		}
 		return fmt.Sprintf("locks=%d held=%d holders=%d waiters=%d sessions=%d spent=%d last-token=%d%s\n",
-			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken, history), nil
+			st.Locks, st.Held, st.Holders, st.Waiters, st.Sessions, st.Spent, st.LastToken, history) + showTaskStats(st), nil
 	case "snapshot-restore":
 		n, err := s.restore(s.subject)
 		s.subject = n
@@ -121,6 +122,9 @@ func (s *script) entry(cmds []*command.Command) (string, error) {
 func repeats(e Event, cmds []*command.Command, outs []Outcome) bool {
 	same := map[Code]EventKind{Granted: EventGranted, Waiting: EventQueued, Released: EventReleased}
 	for i, c := range cmds {
+		if repeatsTask(e, c, outs[i]) {
+			return true
+		}
 		key := c.GetAcquire().GetKey() + c.GetRelease().GetKey()
 		if key == e.Key.Reveal() && (same[outs[i].Code] == e.Kind || outs[i].Code == Released && e.Kind == EventCancelled) {
 			return true
@@ -144,7 +148,7 @@ func parseCommand(f []string) (*command.Command, error) {
 		return nil, errors.New("empty command")
 	}
 	verb := f[0]
-	if verb == "session" {
+	if verb == "session" || verb == "task" {
 		verb, f = verb+" "+f[1], f[1:]
 	}
 	var words []string
@@ -251,7 +255,10 @@ func (p *options) command(verb string, word func(int) string) *command.Command {
 	case "configure":
 		return command.FromConfigure(&command.Configure{Settings: p.settings()})
 	}
-	return p.careCommand(verb, word)
+	if c := p.careCommand(verb, word); c != nil {
+		return c
+	}
+	return p.taskCommand(verb, word)
 }
 
 // members reads the locks of a set: names parted by commas, each with ":shared" or ":" and a number of slots behind it, if any.
@@ -293,6 +300,7 @@ func (p *options) settings() *command.Settings {
 		"max-keys": &s.MaxKeysPerSession, "max-replies": &s.MaxRepliesPerSession, "max-name": &s.MaxName, "max-owner": &s.MaxOwner,
 		"max-metadata": &s.MaxMetadata, "max-slots": &s.MaxSlots, "max-holders": &s.MaxHoldersPerLock, "max-claims": &s.MaxClaims,
 		"max-set": &s.MaxSet, "max-result": &s.MaxResult, "max-history": &s.MaxHistory, "max-history-per-lock": &s.MaxHistoryPerLock,
+		"max-tasks": &s.MaxTasks,
 	} {
 		if _, ok := p.opt[name]; ok {
 			*f = uint32(p.number(name))

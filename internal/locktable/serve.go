@@ -45,8 +45,13 @@ func (t *Table) settle() {
 	t.toLookAt = t.toLookAt[:0]
 }
 
-// look grants l to the waiters that have become eligible, from the head of the queue, and forgets l if it is idle.
+// look grants l to the waiters that have become eligible, from the head of the queue, and forgets l if it is idle. Tasks have
+// rules of their own.
 func (t *Table) look(l *lock) {
+	if l.isTask {
+		t.serveTask(l)
+		return
+	}
 	for w := t.firstAlive(l); w != nil && t.eligible(w); w = t.firstAlive(l) {
 		t.grantWaiter(w)
 	}

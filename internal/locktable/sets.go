@@ -243,7 +243,7 @@ func (t *Table) fullForSet(ws []wish, a *command.Acquire, holding bool) (Code, b
 		}
 	}
 	switch {
-	case t.counts.Holders+t.counts.Waiters+len(ws) > int(t.settings.GetMaxClaims()):
+	case t.allClaims()+len(ws) > int(t.settings.GetMaxClaims()):
 		return TooManyKeys, true
 	case !t.hasRoomFor(text):
 		return TooMuchText, true

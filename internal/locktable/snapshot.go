@@ -16,11 +16,11 @@ import (
 
 // needs is the version of what is in the table: at most its level.
 func (t *Table) needs() uint32 {
-	remembered := len(t.asks) + t.past.n + len(t.spent.broken.list) + len(t.anchors) + t.sets
-	if remembered > 0 || command.Current.Of(command.FromConfigure(&command.Configure{Settings: t.settings})) > 1 {
+	remembered := len(t.asks) + t.past.n + len(t.spent.broken.list) + len(t.anchors) + t.sets + t.tasks.Len()
+	if remembered > 0 {
 		return 2
 	}
-	return 1
+	return settingsLevel(t.settings)
 }
 
 // Snapshot writes a table, in the form of the table's level, as it was when the snapshot was taken, while entries are applied in between. The maps are
@@ -35,10 +35,12 @@ type Snapshot struct {
 	sessions *btree.Map[string, *session]
 	locks    *btree.Map[string, *lock]
 	spent    spentKeys
+	tasks    *btree.Map[string, *task]
 	past     []*past
 	dropped  uint64 // past holds that had been dropped
 	broken   []brokenKey
 
+	taskImages    map[*lock]*command.TaskRecord
 	lockImages    map[*lock]*command.LockRecord
 	sessionImages map[*session]*command.SessionRecord
 
@@ -55,6 +57,7 @@ const (
 	partSessions
 	partLocks
 	partSpent
+	partTasks
 	partHistory
 	partBroken
 	partTrailer
@@ -76,6 +79,8 @@ func (t *Table) newSnapshot() *Snapshot {
 			Version: t.level, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
 			Calendar: t.anchors.records(),
 		},
+		tasks:         t.tasks.Copy(),
+		taskImages:    make(map[*lock]*command.TaskRecord),
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),
 		spent:         t.spent.clone(),
@@ -93,7 +98,7 @@ func (s *Snapshot) Close() {
 	s.table.snapshots = slices.DeleteFunc(s.table.snapshots, func(x *Snapshot) bool { return x == s })
 }
 
-// Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, a thousand
+// Next returns the next chunk of up to most records (a record is a session, a lock or task with all its claims, a thousand
 // spent keys or past holds, or a broken key), valid until the next call, or io.EOF after the last one.
 func (s *Snapshot) Next(most int) ([]byte, error) {
 	if s.part == partEnd {
@@ -126,6 +131,10 @@ func (s *Snapshot) writeSome(most int) (wrote int, err error) {
 		}
 	case partSpent:
 		if wrote, err = s.writeSpent(most); wrote < most {
+			s.enter(partTasks)
+		}
+	case partTasks:
+		if wrote, err = s.writeTasks(most); wrote < most {
 			s.enter(partHistory)
 		}
 	case partHistory:

@@ -20,6 +20,7 @@ type Table struct {
 	locks    btree.Map[string, *lock]
 	sessions btree.Map[string, *session] // shared ones, by id
 	spent    spentKeys
+	tasks    btree.Map[string, *task]
 	asks     map[*lock]*ask
 	past     pastHolds
 	anchors  anchors
@@ -28,7 +29,7 @@ type Table struct {
 	keys   keyIndex
 	timers timers
 	counts Stats
-	text   uint64 // bytes of names, owners and metadata
+	text   uint64 // bytes of names, owners, metadata, results and the like
 	sets   int    // sets that hold or wait
 
 	// The snapshots that are being written: they must see things as they were.
@@ -110,6 +111,23 @@ func (t *Table) execute(c *command.Command) Outcome {
 	case *command.Command_Raise:
 		t.level = max(t.level, op.Raise.GetVersion())
 		return Outcome{Code: Done}
+	}
+	return t.executeNewer(c)
+}
+
+// executeNewer executes what came with version 2. That no such command comes at level 1 is the business of those who write it.
+func (t *Table) executeNewer(c *command.Command) Outcome {
+	switch op := c.GetOp().(type) {
+	case *command.Command_ClaimTask:
+		return t.claimTask(op.ClaimTask)
+	case *command.Command_FinishTask:
+		return t.finishTask(op.FinishTask)
+	case *command.Command_RenewTask:
+		return t.renewTask(op.RenewTask)
+	case *command.Command_ForgetTask:
+		return t.forgetTaskCommand(op.ForgetTask)
+	case *command.Command_SettleTask:
+		return t.settleTask(op.SettleTask)
 	case *command.Command_Ask:
 		return t.askHolders(op.Ask)
 	case *command.Command_Break:
@@ -142,6 +160,8 @@ func (t *Table) fire(x timed) {
 		t.fireClaim(x)
 	case *session:
 		t.finish(x, EventExpired)
+	case *task:
+		t.fireTask(x)
 	case *block:
 		t.touch(x.lock)
 		x.lock.block = nil

@@ -123,9 +123,9 @@ const (
 	Deadlock
 	// Broken: the key's hold was ended by an operator; Outcome.Detail says by whom and why.
 	Broken
-	// NotClaimable: the task is running, or over; Outcome.Task says how it stands.
+	// NotClaimable: the task is running, or over, or open but not for this claim; Outcome.Task says how it stands.
 	NotClaimable
-	// NotClaimant: the key does not have the claim on the task.
+	// NotClaimant: the key does not have the claim on the task; Outcome.Task says how it stands.
 	NotClaimant
 	// Finished: the attempt is over as reported; Outcome.Task says how the task stands.
 	Finished
@@ -169,7 +169,7 @@ type Outcome struct {
 	Ask *AskInfo
 	// Waiting, Held: how long it may take, from how long the lock was held before; 0: not known.
 	Expected time.Duration
-	// Claims, and what is said about tasks: how the task stands.
+	// Claims, and what is said about tasks: how the task stands. Its status is 0 if there is no record of it.
 	Task *TaskInfo
 	// The clock after the command's entry.
 	Now Time
@@ -224,8 +224,9 @@ type TaskInfo struct {
 	AtMostOnce bool
 	// Who has, or had, the newest claim.
 	Owner, Metadata string
-	// Done: the result. Open, failed: the last error.
-	Text     string
+	// Done: the result. Otherwise the last error of the run, "" if there was none.
+	Text string
+	// What the claimant of the newest attempt told last.
 	Progress string
 	// The beginning of the newest attempt; running: its lifetime, and when it ends unless renewed.
 	Since, Deadline Time
@@ -302,7 +303,8 @@ const (
 	EventTaskTakenBack
 	// EventTaskSettled: an operator decided about the task.
 	EventTaskSettled
-	// EventTaskForgotten: the record went, by its time or by order.
+	// EventTaskForgotten: the record went, by its time, by order, or since its only claim was taken back. Key is that of the
+	// claimant who lost the claim by it, if there was one.
 	EventTaskForgotten
 )
 
@@ -319,19 +321,19 @@ type Event struct {
 	Token      uint64
 	Owner      string
 	Metadata   string
-	// EventGranted: the session's lifetime and when it ends.
+	// EventGranted, EventTaskClaimed: the session's lifetime and when it ends.
 	TTL      time.Duration
 	Deadline Time
-	// EventGranted, EventCancelled, EventTimedOut: how long it waited.
+	// EventGranted, EventCancelled, EventTimedOut, and of tasks claimed, answered, cancelled: how long it waited.
 	Waited time.Duration
-	// EventReleased, EventExpired, EventBroken, EventHandedOver: how long it held.
+	// EventReleased, EventExpired, EventBroken, EventHandedOver, and the ends of attempts: how long it held.
 	HeldFor time.Duration
 	// EventTimedOut: what the refused client is told, as in the outcome Held.
 	Holder   *Holder
 	Expected time.Duration
 	// EventBroken, EventHandedOver, EventAsked: by whom (for whom), and why.
 	By, Reason string
-	// Task events: how the task stands now.
+	// Task events, and EventSuperseded of one who waits for a task: how the task stands now (EventTaskForgotten: stood before).
 	Task *TaskInfo
 	// How many locks the hold or place is on: 0 or 1, or the number of names of a set, each of which has its own event.
 	Set int

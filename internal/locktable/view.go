@@ -55,6 +55,8 @@ type KeyInfo struct {
 	TTL             time.Duration
 	Position        int
 	Attachment      uint64
+	// The key stands for a claim on the task Lock, or a place among those who wait for it.
+	Task bool
 	// Of a place: how long it may take yet; 0: not known. Of a hold: what its lock's holders are asked, or nil.
 	Expected time.Duration
 	Ask      *AskInfo
@@ -77,6 +79,8 @@ type Stats struct {
 	// Held locks, and the holds on them (shared and counted holds are several).
 	Held, Holders int
 	Waiters       int
+	// Records of tasks, the tasks that run, and who waits for a task.
+	Tasks, Running, TaskWaiters int
 	// Shared sessions.
 	Sessions int
 	Spent    int
@@ -89,7 +93,7 @@ type Stats struct {
 func (t *Table) Stats() Stats {
 	s := t.counts
 	s.Locks, s.Sessions, s.Spent, s.LastToken = t.locks.Len(), t.sessions.Len(), t.spent.n, t.lastToken
-	s.History = t.past.n
+	s.History, s.Tasks = t.past.n, t.tasks.Len()
 	return s
 }
 
@@ -167,7 +171,7 @@ func (t *Table) keyInfo(c *claim) KeyInfo {
 	if set := c.set(); set != nil {
 		i.Names = set.names()
 	}
-	i.Attachment = c.attachment
+	i.Attachment, i.Task = c.attachment, c.lock.isTask
 	i.TTL, i.Deadline = c.lease()
 	if c.waiting() {
 		i.Deadline, i.Position = c.extra.until, c.position()
