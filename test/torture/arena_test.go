@@ -24,8 +24,10 @@ type arena struct {
 	// Longer runs have longer faults.
 	stretch float64
 	slowing sync.Mutex // held while a link is slow
+	slowOne sync.Mutex // held by a slow fault
 
 	mu      sync.Mutex // guards what follows
+	deck    []*fault   // what comes next
 	tally   map[string]*tally
 	errs    []error
 	skipped map[string]string // faults that are impossible here, and why
@@ -147,13 +149,8 @@ func (a *arena) impair(n *node, what string) (well func() error) {
 func (a *arena) rage(d time.Duration) {
 	end := time.Now().Add(d)
 	var fast, slow sync.WaitGroup
-	var deck []*fault
 	for time.Now().Before(end) {
-		if len(deck) == 0 {
-			deck = a.shuffle()
-		}
-		f := deck[0]
-		deck = deck[1:]
+		f := a.draw()
 		group := &fast
 		if f.slow {
 			group = &slow
@@ -170,6 +167,25 @@ func (a *arena) rage(d time.Duration) {
 	slow.Wait()
 }
 
+// draw takes the next fault from the deck.
+func (a *arena) draw() *fault {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.deck) == 0 {
+		a.deck = a.shuffle()
+	}
+	f := a.deck[0]
+	a.deck = a.deck[1:]
+	return f
+}
+
+// putBack lets a fault that was impossible now come later.
+func (a *arena) putBack(f *fault) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.deck = append(a.deck, f)
+}
+
 // shuffle makes a deck of all faults that are possible.
 func (a *arena) shuffle() (deck []*fault) {
 	for i := range faults {
@@ -184,17 +200,20 @@ func (a *arena) shuffle() (deck []*fault) {
 		j := i + a.rand.IntN(len(deck)-i)
 		deck[i], deck[j] = deck[j], deck[i]
 	}
-	// The slow ones early, so that also a short run sees their end.
-	slices.SortStableFunc(deck, func(x, y *fault) int {
-		return map[bool]int{true: -1}[x.slow] - map[bool]int{true: -1}[y.slow]
-	})
 	return deck
 }
 
 func (a *arena) inflict(f *fault) {
+	if f.slow && !a.slowOne.TryLock() {
+		a.putBack(f)
+		return
+	} else if f.slow {
+		defer a.slowOne.Unlock()
+	}
 	a.c.history.note("", "begin: "+f.name)
 	effective, err := f.run(a)
 	if errors.Is(err, errBusy) {
+		a.putBack(f)
 		return
 	}
 	a.c.history.note("", fmt.Sprintf("end: %s, effective %v, %v", f.name, effective, err))

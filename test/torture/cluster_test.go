@@ -42,10 +42,15 @@ type node struct {
 	url   string
 	busy  sync.Mutex
 
-	mu       sync.Mutex // guards what follows
-	process  *rig.Process
+	mu      sync.Mutex // guards what follows, also in the process
+	process *process
+	joins   string // --join; empty: --cluster
+}
+
+// process is one life of a node.
+type process struct {
+	*rig.Process
 	expected map[int]bool // exit codes with which it may end now; nil: it must not
-	joins    string       // --join; empty: --cluster
 }
 
 const (
@@ -135,12 +140,12 @@ func (n *node) start(wrap ...string) error {
 	if err != nil {
 		return err
 	}
-	n.process, n.expected = p, nil
+	n.process = &process{Process: p}
 	if pid, err := p.Pid(); err == nil {
 		n.c.net.started(n.index, pid)
 	}
 	n.c.history.note(n.name, "start")
-	go n.watch(p)
+	go n.watch(n.process)
 	return nil
 }
 
@@ -161,11 +166,11 @@ func (n *node) argvLocked() []string {
 }
 
 // watch waits for the end of the process and notes if nobody has wanted it.
-func (n *node) watch(p *rig.Process) {
+func (n *node) watch(p *process) {
 	<-p.Ended()
 	code := p.Code()
 	n.mu.Lock()
-	ok := n.expected[code]
+	ok := p.expected[code]
 	n.mu.Unlock()
 	n.c.history.note(n.name, fmt.Sprintf("ended with %d", code))
 	if ok {
@@ -177,17 +182,17 @@ func (n *node) watch(p *rig.Process) {
 }
 
 // expect says with which codes the process may end from now on.
-func (n *node) expect(codes ...int) *rig.Process {
+func (n *node) expect(codes ...int) *process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.expected = map[int]bool{}
+	n.process.expected = map[int]bool{}
 	for _, c := range codes {
-		n.expected[c] = true
+		n.process.expected[c] = true
 	}
 	return n.process
 }
 
-func (n *node) running() *rig.Process {
+func (n *node) running() *process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.process

@@ -15,54 +15,94 @@ import (
 
 // The linearizability checker looks at each lock alone. To what clients did come things that the servers may do by themselves:
 // a hold expires, not before its client was told; an acquire whose answer was lost is taken back. These, and requests without
-// an answer, may take effect at any later time, or never: then they come after everything else, in a state in which nothing
-// but such things can happen. (Without that restriction the number of orders explodes.)
+// an answer, may take effect at any later time, or never. So that the number of orders does not explode, those that have no
+// effect come after everything that was answered, and of several that would have the same effect there is one.
 
 // linearBudget is how long the checker may think about one lock. Running out of it is a failure.
-const linearBudget = 60 * time.Second
+const linearBudget = 20 * time.Second
 
 // step is an op for the checker.
 type step struct {
-	kind    stepKind
-	key     string
-	attempt int    // of an acquire: which; of a withdrawal: of which
-	token   uint64 // what was told; 0: nothing
-	what    string // for people
+	kind  stepKind
+	key   string
+	token uint64 // what was told; 0: nothing
+	order *order // of its lock
+	what  string // for people
+}
+
+// order is what answers tell of the grants of one lock. Tokens grow with every grant, so they tell the order, too.
+type order struct {
+	tokens []uint64 // ascending
+	owner  map[uint64]string
+	sure   int // steps that have certainly happened
+}
+
+func (v *lives) order(lock string) *order {
+	o := &order{owner: map[uint64]string{}}
+	see := func(token uint64, l *life) {
+		if l == nil || l.lock != lock || token == 0 {
+			return
+		}
+		if _, known := o.owner[token]; !known {
+			o.tokens = append(o.tokens, token)
+		}
+		o.owner[token] = l.key
+	}
+	for _, x := range v.locks[lock] {
+		see(x.HolderToken, v.byOwner[x.HolderOwner])
+		if x.fate() == done && x.Kind == acquire {
+			see(x.Token, v.byKey[x.Key])
+		}
+	}
+	slices.Sort(o.tokens)
+	return o
+}
+
+// next is the grant behind the one with token last; 0 if there is none.
+func (o *order) next(last uint64) (token uint64, key string) {
+	i, found := slices.BinarySearch(o.tokens, last)
+	if found {
+		i++
+	}
+	if i == len(o.tokens) {
+		return 0, ""
+	}
+	return o.tokens[i], o.owner[o.tokens[i]]
 }
 
 type stepKind int
 
 const (
-	granted     stepKind = iota // the key holds the lock now, or held it already
-	refused                     // somebody else holds it
-	maybe                       // an acquire that nothing is known about
-	kept                        // a renewal
-	freed                       // a release
-	notMine                     // the key does not hold the lock
-	settled                     // after this, the key does not hold the lock, whether it did before or not
-	maybeFreed                  // a release or an end of a session that nothing is known about, an expiry
-	taken                       // a lost grant taken back
-	seenHeld                    // a read
-	seenFree                    // a read
+	granted    stepKind = iota // the key holds the lock now, or held it already
+	refused                    // somebody else holds it
+	kept                       // a renewal
+	freed                      // a release
+	notMine                    // the key does not hold the lock
+	settled                    // after this, the key does not hold the lock, whether it did before or not
+	seenHeld                   // a read
+	seenFree                   // a read
+	maybe                      // acquires without an answer
+	maybeFreed                 // a release or an end of a session without an answer, an expiry
+	taken                      // a lost grant taken back
 )
 
 // optional tells whether the step need not happen.
-func (s *step) optional() bool { return s.kind == maybe || s.kind == maybeFreed || s.kind == taken }
+func (s *step) optional() bool { return s.kind >= maybe }
 
 // lockState is the state of one lock, as far as clients can know it.
 type lockState struct {
-	holder  string
-	token   uint64 // 0: not known yet
-	last    uint64 // the highest token known so far
-	attempt int    // whose acquire counts, and may be taken back; -1: none
-	over    bool   // nothing happens any more
+	holder string
+	last   uint64 // the token of the newest grant
+	// The holder was not told, so that its grant may be taken back.
+	untold bool
+	done   int // sure steps so far
 }
 
-func (s lockState) free() lockState { return lockState{last: s.last, attempt: -1, over: s.over} }
+func (s lockState) free() lockState { return lockState{last: s.last, done: s.done} }
 
 // model is what a lock does.
 var model = porcupine.Model{
-	Init: func() any { return lockState{attempt: -1} },
+	Init: func() any { return lockState{} },
 	Step: func(state, input, _ any) (bool, any) {
 		s, _ := state.(lockState)
 		q, _ := input.(*step)
@@ -75,31 +115,29 @@ var model = porcupine.Model{
 	},
 	DescribeState: func(state any) string {
 		s, _ := state.(lockState)
-		return fmt.Sprintf("%.6s token %d", s.holder, s.token)
+		return fmt.Sprintf("%.6s token %d", s.holder, s.last)
 	},
 }
 
 // next tells whether q can happen now, and what comes of it.
 func (s lockState) next(q *step) (bool, any) {
-	if s.over && !q.optional() {
-		return false, s
-	}
 	mine := s.holder == q.key && s.holder != ""
+	if q.optional() {
+		return s.perhaps(q, mine)
+	}
+	s.done++
 	switch q.kind {
 	case granted:
-		return s.grant(q, mine)
-	case maybe:
-		if s.holder == "" && !s.over {
-			return true, lockState{holder: q.key, last: s.last, attempt: q.attempt}
-		}
-		if mine && s.attempt != -1 && !s.over {
-			s.attempt = -1
+		if mine && s.last == q.token {
+			s.untold = false
 			return true, s
 		}
+		token, _ := q.order.next(s.last)
+		return s.holder == "" && token == q.token, lockState{holder: q.key, last: q.token, done: s.done}
 	case refused:
-		return s.sees(q, s.holder != "" && !mine)
+		return s.holder != "" && !mine, s
 	case kept:
-		s.attempt = -1
+		s.untold = false
 		return mine, s
 	case freed:
 		return mine, s.free()
@@ -110,50 +148,24 @@ func (s lockState) next(q *step) (bool, any) {
 			s = s.free()
 		}
 		return true, s
-	case maybeFreed:
-		if mine && !s.over {
-			return true, s.free()
-		}
-	case taken:
-		if mine && s.attempt == q.attempt && !s.over {
-			return true, s.free()
-		}
 	case seenHeld:
-		return s.sees(q, mine)
+		return mine && (q.token == 0 || q.token == s.last), s
 	case seenFree:
 		return s.holder == "", s
 	}
-	s.over = true
-	return true, s
+	panic("a step without a meaning")
 }
 
-// grant is a grant that a client was told of: a new one, or the one that it has.
-func (s lockState) grant(q *step, mine bool) (bool, any) {
+// perhaps is next for what need not happen: without an effect it happens in the end.
+func (s lockState) perhaps(q *step, mine bool) (bool, any) {
+	token, key := q.order.next(s.last)
 	switch {
-	case s.holder == "" && q.token > s.last:
-		return true, lockState{holder: q.key, token: q.token, last: q.token, attempt: q.attempt}
-	case mine && s.token == q.token:
-		s.attempt = -1
-		return true, s
-	case mine && s.token == 0 && q.token > s.last:
-		s.attempt, s.token, s.last = -1, q.token, q.token
-		return true, s
+	case q.kind == maybe && s.holder == "" && key == q.key:
+		return true, lockState{holder: q.key, last: token, untold: true, done: s.done}
+	case q.kind == maybeFreed && mine, q.kind == taken && mine && s.untold:
+		return true, s.free()
 	}
-	return false, s
-}
-
-// sees is an answer that tells the holder's token.
-func (s lockState) sees(q *step, right bool) (bool, any) {
-	switch {
-	case !right || q.token != 0 && s.token != 0 && s.token != q.token:
-		return false, s
-	case q.token != 0 && s.token == 0:
-		if q.token <= s.last {
-			return false, s
-		}
-		s.token, s.last = q.token, q.token
-	}
-	return true, s
+	return s.done == q.order.sure, s
 }
 
 // steps turns what is known about a lock into steps. Keys that may have held the lock, but that no answer has ever shown, are
@@ -167,16 +179,14 @@ func (v *lives) steps(lock string) []porcupine.Operation {
 		}
 		all = append(all, porcupine.Operation{ClientId: clients[client], Input: q, Call: call, Return: ret})
 	}
-	shown, hidden := v.shown(lock)
+	order := v.order(lock)
+	shown, hidden := v.shown(lock, order)
 	numbers := firstOfNumbers(v.locks[lock])
-	for n, o := range v.locks[lock] {
-		if o.Key != "" && !shown[o.Key] && o.fate() == unknown {
-			continue
+	for _, o := range v.locks[lock] {
+		if o.Key != "" && o.fate() == unknown {
+			continue // see unsure
 		}
-		if l := v.byKey[o.Key]; l != nil && o.Kind == acquire && o.fate() == unknown && len(l.granted) > 0 && o.Call > l.granted[0].Return {
-			continue // it finds the hold, or its end
-		}
-		q := &step{key: o.Key, attempt: n, token: o.Token, what: o.String()}
+		q := &step{key: o.Key, token: o.Token, order: order, what: o.String()}
 		call := o.Call
 		if x := numbers[numbered{o.Session, o.Number}]; x != nil && o.Kind == release {
 			if x.answer != nil && x.answer != o {
@@ -187,14 +197,12 @@ func (v *lives) steps(lock string) []porcupine.Operation {
 			call = x.call // it may be told again what was true then
 		}
 		if ret, ok := v.step(o, q, hidden); ok {
+			order.sure++
 			add(o.Client, call, ret, q)
-		}
-		if o.Kind == acquire && o.fate() == unknown {
-			add("server", o.Call, never, &step{kind: taken, key: o.Key, attempt: n, what: "taken back: " + o.String()})
 		}
 	}
 	for key := range shown {
-		v.endings(key, v.byKey[key], add)
+		v.unsure(v.byKey[key], order, add)
 	}
 	slices.SortFunc(all, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
 	return all
@@ -233,15 +241,10 @@ func firstOfNumbers(ops []*op) map[numbered]*numberedOps {
 }
 
 // shown are the keys that some answer shows as a holder. hidden tells whether there are others that may have held the lock.
-func (v *lives) shown(lock string) (shown map[string]bool, hidden bool) {
+func (v *lives) shown(lock string, order *order) (shown map[string]bool, hidden bool) {
 	shown = map[string]bool{}
-	for _, o := range v.locks[lock] {
-		if o.fate() == done && o.Key != "" {
-			shown[o.Key] = true
-		}
-		if l := v.byOwner[o.HolderOwner]; l != nil && l.lock == lock {
-			shown[l.key] = true
-		}
+	for _, key := range order.owner {
+		shown[key] = true
 	}
 	for _, o := range v.locks[lock] {
 		hidden = hidden || o.Kind == acquire && o.fate() == unknown && !shown[o.Key]
@@ -252,10 +255,6 @@ func (v *lives) shown(lock string) (shown map[string]bool, hidden bool) {
 // step fills in q for o; false: o says nothing. ret is when its effect is over for certain.
 func (v *lives) step(o *op, q *step, hidden bool) (ret int64, ok bool) {
 	f := o.fate()
-	if f == unknown && (o.Kind == acquire || o.Kind == release) {
-		q.kind = map[string]stepKind{acquire: maybe, release: maybeFreed}[o.Kind]
-		return never, true
-	}
 	switch {
 	case o.Kind == acquire && f == done:
 		q.kind = granted
@@ -266,7 +265,7 @@ func (v *lives) step(o *op, q *step, hidden bool) (ret int64, ok bool) {
 	case o.Kind == release && f == done:
 		q.kind = freed
 		if l := v.byKey[o.Key]; l.uncertain && len(l.granted) == 0 {
-			q.kind = settled // perhaps it was a place
+			q.kind = settled // perhaps it was a place, or a hold that no other answer shows
 		}
 	case o.refusedAs("not_held"), o.refusedAs("key_spent"), o.refusedAs("no_session") && o.Key != "":
 		q.kind = notMine
@@ -299,30 +298,65 @@ func (v *lives) refusal(o *op, q *step, hidden bool) bool {
 	return true
 }
 
-// endings are what may end the hold of a key besides its releases.
-func (v *lives) endings(key string, l *life, add func(client string, call, ret int64, q *step)) {
+// unsure adds what may have happened with a key: acquires without an answer, as many as there are grants of the key; that they
+// were taken back; and one end of the hold, by a release without an answer, by the end of its session, or by expiry.
+func (v *lives) unsure(l *life, order *order, add func(client string, call, ret int64, q *step)) {
+	perhaps := func(kind stepKind, call int64, what string) {
+		add("server", call, never, &step{kind: kind, key: l.key, order: order, what: what + l.owner})
+	}
+	grants := 0
+	for _, key := range order.owner {
+		if key == l.key {
+			grants++
+		}
+	}
+	first := l.firstUnanswered()
+	for range grants {
+		if first != never {
+			perhaps(maybe, first, "perhaps granted: ")
+		}
+	}
+	if first != never && (grants > 1 || len(l.granted) == 0) {
+		for range grants {
+			perhaps(taken, first, "perhaps taken back: ")
+		}
+	}
 	from := l.until
 	if from == 0 {
 		from = l.asked[0].Call + int64(l.asked[0].TTL*1e9)
 	}
-	s := v.sessions[l.session]
-	if s != nil {
-		from = max(from, s.until)
+	from = min(max(from, v.sessionUntil(l.session)), l.unansweredRelease)
+	if s := v.sessions[l.session]; s != nil {
 		for _, o := range s.ends {
-			what := "end of its session: " + o.String()
 			switch o.fate() {
 			case done:
-				add("server", o.Call, o.Return, &step{kind: settled, key: key, what: what})
+				order.sure++
+				add("server", o.Call, o.Return, &step{kind: settled, key: l.key, order: order, what: "end of its session: " + l.owner})
 			case unknown:
-				add("server", o.Call, never, &step{kind: maybeFreed, key: key, what: what})
+				from = min(from, o.Call)
 			case undone:
 			}
 		}
 	}
-	if l.left < from && !l.uncertain {
-		return
+	perhaps(maybeFreed, from, "perhaps ended: ")
+}
+
+func (v *lives) sessionUntil(id string) int64 {
+	if s := v.sessions[id]; s != nil {
+		return s.until
 	}
-	add("server", from, never, &step{kind: maybeFreed, key: key, what: "expiry of " + l.owner})
+	return 0
+}
+
+// firstUnanswered is when the first acquire was sent that may have been the one that brought the hold, although it was not
+// answered; never if there is none.
+func (l *life) firstUnanswered() int64 {
+	for _, o := range l.asked {
+		if o.fate() == unknown && (len(l.granted) == 0 || o.Call < l.granted[0].Return) {
+			return o.Call
+		}
+	}
+	return never
 }
 
 // linearity is the outcome of the checker.
@@ -330,6 +364,7 @@ type linearity struct {
 	locks, ops, most int
 	wrong            []string
 	longest          time.Duration
+	slow             []string // locks that took long
 }
 
 // judgeLinearity (S1, S4, S7, S13, S15) checks every lock of the history, two at a time.
@@ -364,7 +399,9 @@ func (l *linearity) count(lock string, n int, got porcupine.CheckResult, took ti
 	l.locks++
 	l.ops += n
 	l.most = max(l.most, n)
-	l.longest = max(l.longest, took)
+	if l.longest = max(l.longest, took); took > linearBudget/10 {
+		l.slow = append(l.slow, fmt.Sprintf("%s: %v for %d steps", lock, took.Round(time.Second), n))
+	}
 	switch got {
 	case porcupine.Ok:
 	case porcupine.Illegal:

@@ -17,7 +17,9 @@ type life struct {
 	until int64
 	// When a release of the key, or the end of its session, was first sent and first acknowledged; never if not.
 	leaving, left int64
-	uncertain     bool // an acquire was not answered, or sent again by the meddler
+	// When the first release was sent that was never answered.
+	unansweredRelease int64
+	uncertain         bool // an acquire was not answered, or sent again by the meddler
 }
 
 const never = math.MaxInt64
@@ -88,7 +90,7 @@ func (v *lives) session(o *op) {
 func (v *lives) key(o *op) {
 	l := v.byKey[o.Key]
 	if l == nil {
-		l = &life{lock: o.Lock, key: o.Key, owner: o.Owner, session: o.Session, leaving: never, left: never}
+		l = &life{lock: o.Lock, key: o.Key, owner: o.Owner, session: o.Session, leaving: never, left: never, unansweredRelease: never}
 		v.byKey[o.Key], v.byOwner[o.Owner] = l, l
 	}
 	switch f := o.fate(); {
@@ -102,6 +104,8 @@ func (v *lives) key(o *op) {
 		l.leaving = min(l.leaving, o.Call)
 		if f == done {
 			l.left = min(l.left, o.Return)
+		} else {
+			l.unansweredRelease = min(l.unansweredRelease, o.Call)
 		}
 	}
 	if o.fate() == done && o.Expires > 0 {

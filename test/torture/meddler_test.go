@@ -41,18 +41,18 @@ func (m *meddler) pass(ctx context.Context, o *op, send func()) {
 		pause(ctx, jitter())
 		send()
 		pause(ctx, jitter())
-	case chance < 0.35:
+	case chance < 0.31:
 		m.lost.Add(1)
 		send()
 		*o = op{
 			Client: o.Client, Node: o.Node, Kind: o.Kind, Lock: o.Lock, Key: o.Key, Owner: o.Owner, Session: o.Session,
 			Number: o.Number, TTL: o.TTL, Wait: o.Wait, Call: o.Call, Err: errLost.Error(),
 		}
-	case chance < 0.45:
+	case chance < 0.41:
 		m.doubled.Add(1)
 		m.again(o, 0)
 		send()
-	case chance < 0.6:
+	case chance < 0.55:
 		m.replayed.Add(1)
 		m.again(o, time.Duration(rand.Int64N(int64(6*time.Second))))
 		send()
@@ -62,7 +62,9 @@ func (m *meddler) pass(ctx context.Context, o *op, send func()) {
 }
 
 // jitter is 75 ± 50 ms.
-func jitter() time.Duration { return 25*time.Millisecond + time.Duration(rand.Int64N(int64(100*time.Millisecond))) }
+func jitter() time.Duration {
+	return 25*time.Millisecond + time.Duration(rand.Int64N(int64(100*time.Millisecond)))
+}
 
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)

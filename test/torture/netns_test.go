@@ -75,12 +75,26 @@ func newNamespaces(nodes int) (*namespaces, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("only root can make network namespaces")
 	}
+	sweep()
 	pid := os.Getpid()
 	n := &namespaces{prefix: fmt.Sprintf("dd%d", pid), subnet: fmt.Sprintf("10.%d.%d.", 64+pid>>8&63, pid&255), nodes: nodes}
 	if err := n.make(); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
 	return n, nil
+}
+
+var leftOver = regexp.MustCompile(`(?m)^dd(\d+)n\d+`)
+
+// sweep removes the namespaces of runs that were killed.
+func sweep() {
+	list, _ := run("ip", "netns", "list")
+	for _, m := range leftOver.FindAllStringSubmatch(list, -1) {
+		if _, err := os.Stat("/proc/" + m[1]); err != nil {
+			_, _ = run("ip", "netns", "del", m[0])
+			_, _ = run("ip", "link", "del", "dd"+m[1]+"b") // once for all of them
+		}
+	}
 }
 
 func (n *namespaces) name(node int) string { return fmt.Sprintf("%sn%d", n.prefix, node+1) }

@@ -276,5 +276,5 @@ func TestRecheck(t *testing.T) {
 	for _, w := range lin.wrong {
 		t.Error(w)
 	}
-	fmt.Printf("%d locks, %d steps, at most %d for one lock, longest %v\n", lin.locks, lin.ops, lin.most, lin.longest)
+	fmt.Printf("%d locks, %d steps, at most %d for one lock, longest %v %q\n", lin.locks, lin.ops, lin.most, lin.longest, lin.slow)
 }
