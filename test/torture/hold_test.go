@@ -82,6 +82,9 @@ func (w *worker) again(make func() *op) (o *op, ok bool) {
 			return o, true
 		}
 		if w.history.now() > until {
+			if w.load != nil {
+				w.load.gaveUp.Add(1)
+			}
 			return o, false
 		}
 		w.rest(20, 200)

@@ -27,7 +27,7 @@ var (
 
 // ring is one run: a cluster, its clients, and where all that it leaves behind is kept.
 type ring struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	seed    uint64
 	net     network
@@ -40,7 +40,7 @@ type ring struct {
 }
 
 // newRing builds the program and forms a cluster.
-func newRing(t *testing.T) *ring {
+func newRing(t testing.TB) *ring {
 	t.Helper()
 	seed := *seedFlag
 	if seed == 0 {
@@ -223,8 +223,8 @@ func (r *ring) retire() {
 	}
 }
 
-// sentence lets all judges speak and looks whether they had enough to see.
-func (r *ring) sentence(load *workload, a *arena) {
+// judgeAll lets all judges speak.
+func (r *ring) judgeAll(load *workload) *linearity {
 	t := r.t
 	if err := r.history.save(r.dir); err != nil { // before anything can take too long
 		t.Error(err)
@@ -239,9 +239,6 @@ func (r *ring) sentence(load *workload, a *arena) {
 	for _, w := range r.c.unexpected {
 		t.Error(w)
 	}
-	for _, err := range a.errs {
-		t.Error(err)
-	}
 	for _, n := range r.c.nodes {
 		log, _ := os.ReadFile(filepath.Join(r.dir, n.name+".log"))
 		for _, bad := range []string{"panic: ", "fatal error: ", "DATA RACE", "a handler panicked", "failed inside the server"} {
@@ -249,6 +246,16 @@ func (r *ring) sentence(load *workload, a *arena) {
 				t.Errorf("the log of %s says %q", n.name, bad)
 			}
 		}
+	}
+	return lin
+}
+
+// sentence lets all judges speak and looks whether they had enough to see.
+func (r *ring) sentence(load *workload, a *arena) {
+	t := r.t
+	lin := r.judgeAll(load)
+	for _, err := range a.errs {
+		t.Error(err)
 	}
 	s := take(r.history, lin, load)
 	s.elections = leaderChanges(r.dir)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/test/rig"
@@ -35,6 +36,8 @@ type workload struct {
 	fence fence
 	over  chan struct{} // closed: clients finish what they are at
 	group sync.WaitGroup
+	// Requests of which nothing certain was learned, however often they were repeated.
+	gaveUp atomic.Int64
 }
 
 // startLoad sets the clients to work.
