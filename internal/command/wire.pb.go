@@ -203,6 +203,7 @@ type PeerRequest struct {
 	//	*PeerRequest_Hello
 	//	*PeerRequest_Join
 	//	*PeerRequest_Change
+	//	*PeerRequest_Tell
 	Op            isPeerRequest_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -297,6 +298,15 @@ func (x *PeerRequest) GetChange() *Change {
 	return nil
 }
 
+func (x *PeerRequest) GetTell() *Tell {
+	if x != nil {
+		if x, ok := x.Op.(*PeerRequest_Tell); ok {
+			return x.Tell
+		}
+	}
+	return nil
+}
+
 type isPeerRequest_Op interface {
 	isPeerRequest_Op()
 }
@@ -321,6 +331,10 @@ type PeerRequest_Change struct {
 	Change *Change `protobuf:"bytes,6,opt,name=change,proto3,oneof"`
 }
 
+type PeerRequest_Tell struct {
+	Tell *Tell `protobuf:"bytes,7,opt,name=tell,proto3,oneof"`
+}
+
 func (*PeerRequest_Forward) isPeerRequest_Op() {}
 
 func (*PeerRequest_ReadIndex) isPeerRequest_Op() {}
@@ -331,6 +345,8 @@ func (*PeerRequest_Join) isPeerRequest_Op() {}
 
 func (*PeerRequest_Change) isPeerRequest_Op() {}
 
+func (*PeerRequest_Tell) isPeerRequest_Op() {}
+
 type PeerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Op:
@@ -340,6 +356,7 @@ type PeerResponse struct {
 	//	*PeerResponse_Hello
 	//	*PeerResponse_Join
 	//	*PeerResponse_Change
+	//	*PeerResponse_Tell
 	Op isPeerResponse_Op `protobuf_oneof:"op"`
 	// Why there is no answer; one of the codes below, and a sentence.
 	Error         *PeerError `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`
@@ -429,6 +446,15 @@ func (x *PeerResponse) GetChange() *Changed {
 	return nil
 }
 
+func (x *PeerResponse) GetTell() *Told {
+	if x != nil {
+		if x, ok := x.Op.(*PeerResponse_Tell); ok {
+			return x.Tell
+		}
+	}
+	return nil
+}
+
 func (x *PeerResponse) GetError() *PeerError {
 	if x != nil {
 		return x.Error
@@ -460,6 +486,10 @@ type PeerResponse_Change struct {
 	Change *Changed `protobuf:"bytes,5,opt,name=change,proto3,oneof"`
 }
 
+type PeerResponse_Tell struct {
+	Tell *Told `protobuf:"bytes,6,opt,name=tell,proto3,oneof"`
+}
+
 func (*PeerResponse_Forwarded) isPeerResponse_Op() {}
 
 func (*PeerResponse_ReadIndex) isPeerResponse_Op() {}
@@ -469,6 +499,8 @@ func (*PeerResponse_Hello) isPeerResponse_Op() {}
 func (*PeerResponse_Join) isPeerResponse_Op() {}
 
 func (*PeerResponse_Change) isPeerResponse_Op() {}
+
+func (*PeerResponse_Tell) isPeerResponse_Op() {}
 
 type PeerError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1360,11 +1392,152 @@ func (*Changed) Descriptor() ([]byte, []int) {
 	return file_internal_command_wire_proto_rawDescGZIP(), []int{15}
 }
 
+// Tell tells a node at once what became of acquires that wait with it. It would learn it from the log some milliseconds later.
+type Tell struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fates         []*Fate                `protobuf:"bytes,1,rep,name=fates,proto3" json:"fates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tell) Reset() {
+	*x = Tell{}
+	mi := &file_internal_command_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tell) ProtoMessage() {}
+
+func (x *Tell) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tell.ProtoReflect.Descriptor instead.
+func (*Tell) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Tell) GetFates() []*Fate {
+	if x != nil {
+		return x.Fates
+	}
+	return nil
+}
+
+type Fate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Attachment    uint64                 `protobuf:"fixed64,2,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	Outcome       *WireOutcome           `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fate) Reset() {
+	*x = Fate{}
+	mi := &file_internal_command_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fate) ProtoMessage() {}
+
+func (x *Fate) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fate.ProtoReflect.Descriptor instead.
+func (*Fate) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Fate) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Fate) GetAttachment() uint64 {
+	if x != nil {
+		return x.Attachment
+	}
+	return 0
+}
+
+func (x *Fate) GetOutcome() *WireOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+type Told struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Told) Reset() {
+	*x = Told{}
+	mi := &file_internal_command_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Told) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Told) ProtoMessage() {}
+
+func (x *Told) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Told.ProtoReflect.Descriptor instead.
+func (*Told) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{18}
+}
+
 var File_internal_command_wire_proto protoreflect.FileDescriptor
 
 const file_internal_command_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x1binternal/command/wire.proto\x12\x13doubledutch.command\x1a\x1einternal/command/command.proto\"\xc4\x02\n" +
+	"\x1binternal/command/wire.proto\x12\x13doubledutch.command\x1a\x1einternal/command/command.proto\"\xf5\x02\n" +
 	"\vPeerRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x128\n" +
 	"\aforward\x18\x02 \x01(\v2\x1c.doubledutch.command.ForwardH\x00R\aforward\x12?\n" +
@@ -1372,15 +1545,17 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"read_index\x18\x03 \x01(\v2\x1e.doubledutch.command.ReadIndexH\x00R\treadIndex\x122\n" +
 	"\x05hello\x18\x04 \x01(\v2\x1a.doubledutch.command.HelloH\x00R\x05hello\x12/\n" +
 	"\x04join\x18\x05 \x01(\v2\x19.doubledutch.command.JoinH\x00R\x04join\x125\n" +
-	"\x06change\x18\x06 \x01(\v2\x1b.doubledutch.command.ChangeH\x00R\x06changeB\x04\n" +
-	"\x02op\"\xef\x02\n" +
+	"\x06change\x18\x06 \x01(\v2\x1b.doubledutch.command.ChangeH\x00R\x06change\x12/\n" +
+	"\x04tell\x18\a \x01(\v2\x19.doubledutch.command.TellH\x00R\x04tellB\x04\n" +
+	"\x02op\"\xa0\x03\n" +
 	"\fPeerResponse\x12>\n" +
 	"\tforwarded\x18\x01 \x01(\v2\x1e.doubledutch.command.ForwardedH\x00R\tforwarded\x12A\n" +
 	"\n" +
 	"read_index\x18\x02 \x01(\v2 .doubledutch.command.ReadIndexAtH\x00R\treadIndex\x125\n" +
 	"\x05hello\x18\x03 \x01(\v2\x1d.doubledutch.command.GreetingH\x00R\x05hello\x121\n" +
 	"\x04join\x18\x04 \x01(\v2\x1b.doubledutch.command.JoinedH\x00R\x04join\x126\n" +
-	"\x06change\x18\x05 \x01(\v2\x1c.doubledutch.command.ChangedH\x00R\x06change\x124\n" +
+	"\x06change\x18\x05 \x01(\v2\x1c.doubledutch.command.ChangedH\x00R\x06change\x12/\n" +
+	"\x04tell\x18\x06 \x01(\v2\x19.doubledutch.command.ToldH\x00R\x04tell\x124\n" +
 	"\x05error\x18\x0f \x01(\v2\x1e.doubledutch.command.PeerErrorR\x05errorB\x04\n" +
 	"\x02op\"\xb7\x01\n" +
 	"\tPeerError\x127\n" +
@@ -1470,7 +1645,16 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\x06REMOVE\x10\x01\x12\v\n" +
 	"\aPROMOTE\x10\x02\x12\f\n" +
 	"\bTRANSFER\x10\x03\"\t\n" +
-	"\aChangedB:Z8github.com/doubledutch-lock/doubledutch/internal/commandb\x06proto3"
+	"\aChanged\"7\n" +
+	"\x04Tell\x12/\n" +
+	"\x05fates\x18\x01 \x03(\v2\x19.doubledutch.command.FateR\x05fates\"t\n" +
+	"\x04Fate\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\x02 \x01(\x06R\n" +
+	"attachment\x12:\n" +
+	"\aoutcome\x18\x03 \x01(\v2 .doubledutch.command.WireOutcomeR\aoutcome\"\x06\n" +
+	"\x04ToldB:Z8github.com/doubledutch-lock/doubledutch/internal/commandb\x06proto3"
 
 var (
 	file_internal_command_wire_proto_rawDescOnce sync.Once
@@ -1485,7 +1669,7 @@ func file_internal_command_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_internal_command_wire_proto_goTypes = []any{
 	(PeerError_Code)(0),      // 0: doubledutch.command.PeerError.Code
 	(WireOutcome_Failure)(0), // 1: doubledutch.command.WireOutcome.Failure
@@ -1506,8 +1690,11 @@ var file_internal_command_wire_proto_goTypes = []any{
 	(*Joined)(nil),           // 16: doubledutch.command.Joined
 	(*Change)(nil),           // 17: doubledutch.command.Change
 	(*Changed)(nil),          // 18: doubledutch.command.Changed
-	(*Command)(nil),          // 19: doubledutch.command.Command
-	(Mode)(0),                // 20: doubledutch.command.Mode
+	(*Tell)(nil),             // 19: doubledutch.command.Tell
+	(*Fate)(nil),             // 20: doubledutch.command.Fate
+	(*Told)(nil),             // 21: doubledutch.command.Told
+	(*Command)(nil),          // 22: doubledutch.command.Command
+	(Mode)(0),                // 23: doubledutch.command.Mode
 }
 var file_internal_command_wire_proto_depIdxs = []int32{
 	6,  // 0: doubledutch.command.PeerRequest.forward:type_name -> doubledutch.command.Forward
@@ -1515,27 +1702,31 @@ var file_internal_command_wire_proto_depIdxs = []int32{
 	12, // 2: doubledutch.command.PeerRequest.hello:type_name -> doubledutch.command.Hello
 	15, // 3: doubledutch.command.PeerRequest.join:type_name -> doubledutch.command.Join
 	17, // 4: doubledutch.command.PeerRequest.change:type_name -> doubledutch.command.Change
-	7,  // 5: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
-	11, // 6: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
-	13, // 7: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
-	16, // 8: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
-	18, // 9: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
-	5,  // 10: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
-	0,  // 11: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
-	19, // 12: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
-	8,  // 13: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
-	1,  // 14: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
-	20, // 15: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
-	9,  // 16: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
-	20, // 17: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
-	14, // 18: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
-	14, // 19: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
-	2,  // 20: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 5: doubledutch.command.PeerRequest.tell:type_name -> doubledutch.command.Tell
+	7,  // 6: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
+	11, // 7: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
+	13, // 8: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
+	16, // 9: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
+	18, // 10: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
+	21, // 11: doubledutch.command.PeerResponse.tell:type_name -> doubledutch.command.Told
+	5,  // 12: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
+	0,  // 13: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
+	22, // 14: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
+	8,  // 15: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
+	1,  // 16: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
+	23, // 17: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
+	9,  // 18: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
+	23, // 19: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
+	14, // 20: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
+	14, // 21: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
+	2,  // 22: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
+	20, // 23: doubledutch.command.Tell.fates:type_name -> doubledutch.command.Fate
+	8,  // 24: doubledutch.command.Fate.outcome:type_name -> doubledutch.command.WireOutcome
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_wire_proto_init() }
@@ -1550,6 +1741,7 @@ func file_internal_command_wire_proto_init() {
 		(*PeerRequest_Hello)(nil),
 		(*PeerRequest_Join)(nil),
 		(*PeerRequest_Change)(nil),
+		(*PeerRequest_Tell)(nil),
 	}
 	file_internal_command_wire_proto_msgTypes[1].OneofWrappers = []any{
 		(*PeerResponse_Forwarded)(nil),
@@ -1557,6 +1749,7 @@ func file_internal_command_wire_proto_init() {
 		(*PeerResponse_Hello)(nil),
 		(*PeerResponse_Join)(nil),
 		(*PeerResponse_Change)(nil),
+		(*PeerResponse_Tell)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1564,7 +1757,7 @@ func file_internal_command_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_wire_proto_rawDesc), len(file_internal_command_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

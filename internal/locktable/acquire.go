@@ -73,7 +73,10 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 	}
 	t.touch(c.lock)
 	if !c.waiting() {
-		c.attachment = 0
+		// The same attachment is the same request, sent twice by its gateway: nobody has been told of the hold yet.
+		if c.attachment != a.GetAttachment() {
+			c.attachment = 0
+		}
 		return c.granted()
 	}
 	if a.GetWait() == 0 {

@@ -68,8 +68,8 @@
 // waiter in a shared session goes with its session as well.
 //
 // Attachments. An Acquire carries the attachment of the connection it came by. While the key waits, the newest
-// acquire's attachment counts, and the older one is told so (Superseded); an acquire that finds the key already held,
-// and a renewal by the key, clear it: the client knows of its hold. Abandon acts only when its attachment is not 0 and
+// acquire's attachment counts, and the older one is told so (Superseded); an acquire with another attachment that finds
+// the key already held, and a renewal by the key, clear it: the client knows of its hold. Abandon acts only when its attachment is not 0 and
 // is the one that counts: it drops the place, or releases the hold without spending the key.
 //
 // Requests. Calls inside a shared session may carry request numbers (greater than 0). The last

@@ -171,7 +171,9 @@ func (m *model) again(c *mClaim, a *command.Acquire) Outcome {
 		return Outcome{Code: KeyInUse}
 	}
 	if c.held {
-		c.attachment = 0
+		if c.attachment != a.GetAttachment() { // else nobody has been told yet
+			c.attachment = 0
+		}
 		return m.granted(c)
 	}
 	if a.GetWait() == 0 {

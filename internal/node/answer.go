@@ -26,12 +26,15 @@ func (n *Node) answer(ctx context.Context, from Peer, r *command.PeerRequest) *c
 	if h := r.GetHello(); h != nil {
 		return &command.PeerResponse{Op: &command.PeerResponse_Hello{Hello: n.greeting()}}
 	}
+	if t := r.GetTell(); t != nil {
+		return n.answerTell(t)
+	}
 	if n.raftRef.Load() == nil || !n.isLeader() {
 		return peerError(command.PeerError_NOT_LEADER, "this node does not lead")
 	}
 	switch op := r.GetOp().(type) {
 	case *command.PeerRequest_Forward:
-		return n.answerForward(ctx, op.Forward)
+		return n.answerForward(ctx, from, op.Forward)
 	case *command.PeerRequest_ReadIndex:
 		return n.answerRead()
 	case *command.PeerRequest_Join:
@@ -62,11 +65,13 @@ func peerRefusal(err error) *command.PeerResponse {
 }
 
 // answerForward brings the commands of another node's clients into the log. All its checks are made here again.
-func (n *Node) answerForward(ctx context.Context, f *command.Forward) *command.PeerResponse {
+func (n *Node) answerForward(ctx context.Context, from Peer, f *command.Forward) *command.PeerResponse {
+	n.tally.received.Add(uint64(len(f.GetCommands())))
 	waits := make([]*proposal, len(f.GetCommands()))
 	out := &command.Forwarded{}
 	for i, c := range f.GetCommands() {
 		o := &command.WireOutcome{}
+		n.fates.expect(from.Name, c)
 		p, err := n.enqueue(c)
 		if err != nil {
 			o.Failure = toFailure(err)
@@ -78,6 +83,7 @@ func (n *Node) answerForward(ctx context.Context, f *command.Forward) *command.P
 		if p != nil {
 			out.Outcomes[i] = n.awaitForwarded(ctx, p)
 		}
+		n.fates.settled(f.GetCommands()[i], out.GetOutcomes()[i])
 	}
 	return &command.PeerResponse{Op: &command.PeerResponse_Forwarded{Forwarded: out}}
 }
@@ -108,12 +114,16 @@ func (n *Node) answerRead() *command.PeerResponse {
 // readIndex is asked of the leader. What it acknowledged before the call is applied here, so the index is known before its
 // leadership is verified; had another leader acknowledged anything before the call, verifying would fail.
 func (n *Node) readIndex() (*command.ReadIndexAt, error) {
+	_, term, ok := n.clock.read()
+	if !ok {
+		return nil, ErrUnavailable // elected perhaps, but what earlier leaders acknowledged may not be applied yet
+	}
 	index := n.fsm.applied.Load()
 	if err := n.raft.VerifyLeader().Error(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	now, _, ok := n.clock.read()
-	if !ok {
+	now, termNow, ok := n.clock.read()
+	if !ok || termNow != term {
 		return nil, ErrUnavailable
 	}
 	return &command.ReadIndexAt{Index: index, Now: int64(now)}, nil

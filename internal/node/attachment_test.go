@@ -139,7 +139,7 @@ func TestNewerConnectionHasThePlace(t *testing.T) {
 // A node that stops does not wait until a large snapshot is written.
 func TestCloseBreaksOffASnapshot(t *testing.T) {
 	stop := make(chan struct{})
-	f := newFSM(Config{}.withDefaults(), newWaiters(), stop)
+	f := newFSM(Config{}.withDefaults(), newWaiters(), newFates(), stop)
 	snap, err := f.Snapshot()
 	if err != nil {
 		t.Fatal(err)

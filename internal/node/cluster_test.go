@@ -223,8 +223,36 @@ func TestWaiterOnAFollowerIsWoken(t *testing.T) {
 		if a := <-got; a.err != nil || a.out.Code != locktable.Granted {
 			t.Fatalf("code %d, error %v", a.out.Code, a.err)
 		}
-		if waited := time.Since(released); waited > 100*time.Millisecond {
+		// Not only when Raft tells the follower that the entry is committed: the leader tells its node at once.
+		if waited := time.Since(released); waited >= LAN.Commit {
 			t.Errorf("woken %v after the release", waited)
+		}
+	})
+}
+
+// S9: a client that leaves while its node has no leader loses its place as soon as there is one, not only by its grace.
+func TestPlaceIsGivenUpAfterAnElection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		name, old := c.leader()
+		mustAcquire(t, old, acquireCmd("db", "a", 0), locktable.Granted)
+		ctx, cancel := context.WithCancel(t.Context())
+		place := acquireLater(ctx, old, "b")
+		synctest.Wait()
+		if got := waiting(t, old, "db"); got != 1 {
+			t.Fatalf("%d waiters", got)
+		}
+		c.isolate(c.members[name], true)
+		time.Sleep(100 * time.Millisecond) // virtual; it still believes that it leads
+		cancel()
+		if a := <-place; !errors.Is(a.err, context.Canceled) {
+			t.Fatal(a.err)
+		}
+		time.Sleep(5 * time.Second) // virtual; longer than a command waits for a leader
+		c.isolate(c.members[name], false)
+		time.Sleep(5 * time.Second) // virtual
+		if got := waiting(t, c.followers()[0], "db"); got != 0 {
+			t.Errorf("%d waiters 10 s after the only one left", got)
 		}
 	})
 }

@@ -26,6 +26,7 @@ type fsm struct {
 	fatal    func(error)
 	observer Observer
 	waiters  *waiters
+	fates    *fates
 
 	// The entry that the proposer of this node has in flight, to spare decoding it again.
 	own atomic.Pointer[ownEntry]
@@ -41,8 +42,8 @@ type fsm struct {
 	logEntries   atomic.Int64 // the same, in entries
 }
 
-func newFSM(c Config, w *waiters, stop <-chan struct{}) *fsm {
-	f := &fsm{stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, table: locktable.New(locktable.DefaultSettings())}
+func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
+	f := &fsm{stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates, table: locktable.New(locktable.DefaultSettings())}
 	f.nextDeadline.Store(math.MaxInt64)
 	return f
 }
@@ -62,6 +63,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	f.advance(l.Index)
 	if f.live.Load() {
 		f.waiters.tell(now, events)
+		f.fates.note(now, events)
 		f.observer.Applied(e.GetCommands(), outcomes, events)
 	}
 	return outcomes

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,7 +106,9 @@ type Node struct {
 	clock     clock
 	queue     *queue
 	waiters   *waiters
+	fates     *fates
 	stall     *stall
+	tally     tally
 
 	proposals proposals
 
@@ -124,11 +127,11 @@ type Node struct {
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
-		config: c, queue: newQueue(), waiters: newWaiters(), stall: newStall(),
+		config: c, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(),
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
-	n.fsm = newFSM(c, n.waiters, n.stop)
+	n.fsm = newFSM(c, n.waiters, n.fates, n.stop)
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
@@ -161,9 +164,11 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(n.keepPlaces)
 	n.done.Go(func() { n.stall.watch(n.stop) })
 	n.done.Go(n.takeSnapshots)
+	n.done.Go(n.countElections)
 	if n.clustered() {
 		n.done.Go(n.steward)
 		n.done.Go(n.watchMembership)
+		n.done.Go(n.tellFates)
 	}
 	if err := n.awaitService(ctx); err != nil {
 		return err
@@ -231,6 +236,9 @@ func (n *Node) configure(ctx context.Context) error {
 	if !fresh && locktable.SameSettings(want, have) {
 		return nil
 	}
+	if !fresh {
+		n.config.Logger.Info("the limits of this node's flags replace the ones in force; give all nodes the same", "changed", changed(have, want))
+	}
 	o, err := n.Propose(ctx, command.FromConfigure(&command.Configure{Settings: want}))
 	if err != nil {
 		return fmt.Errorf("set the limits: %w", err)
@@ -241,6 +249,19 @@ func (n *Node) configure(ctx context.Context) error {
 	return nil
 }
 
+// changed names the limits that differ.
+func changed(have, want *command.Settings) string {
+	var names []string
+	a, b := have.ProtoReflect(), want.ProtoReflect()
+	for i := range a.Descriptor().Fields().Len() {
+		f := a.Descriptor().Fields().Get(i)
+		if !a.Get(f).Equal(b.Get(f)) {
+			names = append(names, string(f.Name()))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // work proposes while the node is in office, and passes commands on while it is not.
 func (n *Node) work() {
 	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
@@ -248,6 +269,7 @@ func (n *Node) work() {
 		if n.raft.State() == raft.Leader && n.takeOffice() {
 			stopped := p.run(n.stop)
 			n.clock.leaveOffice()
+			n.fates.clear()
 			if stopped {
 				break
 			}

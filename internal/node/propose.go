@@ -124,6 +124,9 @@ func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outco
 	}
 }
 
+// How long it is tried to take back what could not be delivered.
+const abandonPatience = time.Minute
+
 func (n *Node) newAttachment() uint64 {
 	for {
 		if a := n.attachments.Add(1); a != 0 {
@@ -149,9 +152,13 @@ func (n *Node) try(ctx context.Context, a *command.Acquire) (locktable.Outcome, 
 }
 
 // Abandon takes back an acquire whose answer could not be delivered, unless its client has come back in the meantime.
-// It does not wait, and after a failure the hold or place ends by its deadline.
+// It does not wait. When no leader takes it for some time, the hold or place ends by its deadline.
 func (n *Node) Abandon(key string, attachment uint64) {
-	if _, err := n.enqueue(command.FromAbandon(&command.Abandon{Key: key, Attachment: attachment})); err != nil {
+	p := &proposal{
+		cmd:  command.FromAbandon(&command.Abandon{Key: key, Attachment: attachment}),
+		done: make(chan struct{}, 1), until: time.Now().Add(abandonPatience), queue: n.queue,
+	}
+	if err := n.queue.put(p, 2*maxPending); err != nil {
 		n.config.Logger.Warn("an undelivered grant or an abandoned place stays until its deadline", "error", err)
 	}
 }

@@ -42,11 +42,25 @@ type proposal struct {
 	out  locktable.Outcome
 	err  error
 	done chan struct{} // gets one value when out or err is set
+	// Who proposed it does not wait for the outcome; it is tried again until then. Zero: it is tried once.
+	until time.Time
+	queue *queue // where it is put then
 }
 
 func (p *proposal) finish(err error) {
+	if p.tryAgain(err) {
+		return
+	}
 	p.err = err
 	p.done <- struct{}{}
+}
+
+// tryAgain puts p into the queue again if it failed for want of a leader and there is time left.
+func (p *proposal) tryAgain(err error) bool {
+	if p.until.IsZero() || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrUnknown) {
+		return false
+	}
+	return time.Now().Before(p.until) && p.queue.put(p, math.MaxInt) == nil
 }
 
 // proposals are used again and again. Each node has its own, since a channel must not leave its synctest bubble.

@@ -78,16 +78,34 @@ func (w *waiters) tell(now locktable.Time, events []locktable.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range events {
-		switch events[i].Kind {
-		case locktable.EventGranted, locktable.EventTimedOut, locktable.EventCancelled, locktable.EventSuperseded:
-			for _, p := range w.byKey[events[i].Key] {
-				if p.attachment == events[i].Attachment {
-					p.tell(outcome(now, &events[i]))
-				}
-			}
-		case locktable.EventReleased, locktable.EventExpired, locktable.EventQueued, locktable.EventSessionExpired:
+		if endsWait(events[i].Kind) {
+			w.tellLocked(events[i].Key, events[i].Attachment, outcome(now, &events[i]))
 		}
 	}
+}
+
+// told wakes the client that waits with key over the connection that attachment names.
+func (w *waiters) told(key locktable.Key, attachment uint64, o locktable.Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tellLocked(key, attachment, o)
+}
+
+func (w *waiters) tellLocked(key locktable.Key, attachment uint64, o locktable.Outcome) {
+	for _, p := range w.byKey[key] {
+		if p.attachment == attachment {
+			p.tell(o)
+		}
+	}
+}
+
+// endsWait tells whether an event of that kind ends the wait of the client that it concerns.
+func endsWait(k locktable.EventKind) bool {
+	switch k {
+	case locktable.EventGranted, locktable.EventTimedOut, locktable.EventCancelled, locktable.EventSuperseded:
+		return true
+	}
+	return false
 }
 
 // recheck tells every parked client that has a place what became of it in t. It is called after the table was replaced by
