@@ -20,7 +20,7 @@ func Replay(dir string, upTo uint64) (hash [32]byte, reached uint64, err error) 
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	var broken error
-	f := newFSM(Config{Fatal: func(e error) { broken = e }}.withDefaults(), newWaiters(), nil)
+	f := newFSM(Config{Fatal: func(e error) { broken = e }}.withDefaults(), newWaiters(), newFates(), nil)
 	from, err := f.restoreNewest(store.Snapshots())
 	if err != nil {
 		return hash, 0, err
