@@ -239,7 +239,7 @@ func judgeLinearity(h *history) *linearity {
 				start := time.Now()
 				got := porcupine.CheckOperationsTimeout(model, all, linearBudget)
 				mu.Lock()
-				res.count(names[i], len(all), got, time.Since(start))
+				res.count(names[i], all, got, time.Since(start))
 				mu.Unlock()
 			}
 		})
@@ -248,7 +248,8 @@ func judgeLinearity(h *history) *linearity {
 	return res
 }
 
-func (l *linearity) count(lock string, n int, got porcupine.CheckResult, took time.Duration) {
+func (l *linearity) count(lock string, all []porcupine.Operation, got porcupine.CheckResult, took time.Duration) {
+	n := len(all)
 	l.locks++
 	l.ops += n
 	l.most = max(l.most, n)
@@ -258,7 +259,7 @@ func (l *linearity) count(lock string, n int, got porcupine.CheckResult, took ti
 	switch got {
 	case porcupine.Ok:
 	case porcupine.Illegal:
-		l.wrong = append(l.wrong, fmt.Sprintf("linearizability: %s: no order explains its %d steps", lock, n))
+		l.wrong = append(l.wrong, fmt.Sprintf("linearizability: %s: no order explains its %d steps; the longest that makes sense ends with%s", lock, n, explain(all)))
 	default:
 		l.wrong = append(l.wrong, fmt.Sprintf("linearizability: %s: the checker did not get through its %d steps within %v", lock, n, linearBudget))
 	}
