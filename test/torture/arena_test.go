@@ -161,7 +161,7 @@ func (a *arena) rage(d time.Duration) {
 			continue
 		}
 		fast.Wait()
-		a.wait(100, 1000)
+		a.wait(50, 600)
 	}
 	fast.Wait()
 	slow.Wait()
@@ -245,6 +245,15 @@ func (a *arena) report() (lines []string, faults, kinds int) {
 	}
 	slices.Sort(lines)
 	return lines, faults, kinds
+}
+
+// faultsPerMinute is how many faults a run must have seen. A slow machine gets more time for them.
+const faultsPerMinute = 27
+
+// lacks tells whether a run of so many minutes has seen too few faults so far, or a kind of them not at all.
+func (a *arena) lacks(minutes float64) bool {
+	_, faults, kinds := a.report()
+	return float64(faults) < faultsPerMinute*minutes || minutes >= 1 && kinds < len(a.tally)
 }
 
 // leaderChanges counts the terms in which a node took office, by their logs.

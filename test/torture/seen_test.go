@@ -95,7 +95,7 @@ func (s *seen) tooLittle(minutes float64, a *arena) (all []string) {
 		{"repetitions answered with the same grant", s.sameGrant, 20},
 		{"replayed requests", s.replays, 10},
 		{"late writes refused", s.late, 1},
-		{"effective faults", s.faults, 26},
+		{"effective faults", s.faults, faultsPerMinute},
 	} {
 		if want := int(least.perMinute * minutes); least.have < want {
 			all = append(all, fmt.Sprintf("the run saw too little: %d %s, not %d", least.have, least.what, want))

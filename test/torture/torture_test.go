@@ -135,8 +135,9 @@ func TestTorture(t *testing.T) {
 	a := newArena(r.c, r.clients, r.seed, min(3, max(1, *minutes/4)), able)
 	load := startLoad(r.clients, fullSize, r.seed)
 	time.Sleep(time.Second) // some ops in peace
-	for end := time.Now().Add(time.Duration(*minutes * float64(time.Minute))); time.Now().Before(end); {
-		a.rage(min(time.Until(end), 45*time.Second))
+	total := time.Duration(*minutes * float64(time.Minute))
+	for end, late := time.Now().Add(total), time.Now().Add(2*total); time.Now().Before(end) || a.lacks(*minutes) && time.Now().Before(late); {
+		a.rage(min(max(time.Until(end), 5*time.Second), 45*time.Second))
 		r.recover()
 	}
 	time.Sleep(2 * time.Second) // some more ops in peace
