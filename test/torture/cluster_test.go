@@ -38,7 +38,6 @@ type node struct {
 	index int
 	name  string
 	data  string
-	disk  string // the small file system that data is on; "": none
 	url   string
 	busy  sync.Mutex
 

@@ -18,7 +18,7 @@ import (
 type network interface {
 	// wrap returns the command that runs a program on the node.
 	wrap(node int) []string
-	// host is the node's address without a port; bind is what it listens on.
+	// What the node listens on, and how others (peerAddr) and clients (clientAddr) reach it.
 	peerAddr(node int) (listen, advertise string)
 	clientAddr(node int) (listen, dial string)
 	// started tells who serves at the node now.

@@ -36,7 +36,6 @@ type ring struct {
 	clients *clients
 	disks   error // why there are no small disks
 	namesNS bool
-	kept    bool // the directory was promised to somebody
 }
 
 // newRing builds the program and forms a cluster.
