@@ -131,9 +131,9 @@ func (a *arena) grabAll() []*node {
 
 // impair notes that clients cannot count on the node, until some time after the returned function was called: when it is
 // ready again.
-func (a *arena) impair(n *node, what string) (well func() error) {
+func (a *arena) impair(n *node, what string) (well func()) {
 	a.c.history.impaired(n.name, what, true)
-	return func() error {
+	return func() {
 		a.late.Go(func() {
 			err := n.awaitReady(startWithin)
 			a.c.history.impaired(n.name, what+", well again", false)
@@ -141,7 +141,6 @@ func (a *arena) impair(n *node, what string) (well func() error) {
 				a.c.history.note(n.name, err.Error())
 			}
 		})
-		return nil
 	}
 }
 

@@ -66,7 +66,8 @@ func (a *arena) killOne() (bool, error) {
 	well := a.impair(n, "killed")
 	died := n.kill()
 	a.wait(0, 2500)
-	return died, errors.Join(n.start(), well())
+	defer well()
+	return died, n.start()
 }
 
 func (a *arena) killAll() (bool, error) {
@@ -77,8 +78,7 @@ func (a *arena) killAll() (bool, error) {
 	died := true
 	var errs []error
 	for _, n := range nodes {
-		well := a.impair(n, "killed with all")
-		defer func() { errs = append(errs, well()) }()
+		defer a.impair(n, "killed with all")()
 		died = n.kill() && died
 	}
 	a.wait(0, 1000)
@@ -282,8 +282,8 @@ func (a *arena) fillDisk() (effective bool, err error) {
 	if n.expect(); !p.IsGone() {
 		return effective, nil
 	}
-	well := a.impair(n, "ended with a full disk")
-	return true, errors.Join(n.start(), well())
+	defer a.impair(n, "ended with a full disk")()
+	return true, n.start()
 }
 
 // failSync restarts a node so that one of its next syncs fails: it must end with its exit code.
@@ -293,23 +293,23 @@ func (a *arena) failSync() (bool, error) {
 		return false, errBusy
 	}
 	defer n.busy.Unlock()
-	well := a.impair(n, "a sync fails")
+	defer a.impair(n, "a sync fails")()
 	n.kill()
 	trace := filepath.Join(a.c.dir, n.name+".strace")
 	err := n.start(rig.TraceSyncs(trace, fmt.Sprintf("error=EIO:when=%d", 8+a.rand.IntN(40)))...)
 	if err != nil {
-		return false, errors.Join(err, well())
+		return false, err
 	}
 	p := n.expect(exitcode.StorageFailed, sigkilled)
 	code, err := p.Exit(20 * time.Second)
 	if err != nil {
 		n.kill()
-		return false, errors.Join(n.start(), well())
+		return false, n.start()
 	}
 	if code != exitcode.StorageFailed {
 		err = fmt.Errorf("%s ended with %d after a sync had failed", n.name, code)
 	}
-	return code == exitcode.StorageFailed, errors.Join(err, n.start(), well())
+	return code == exitcode.StorageFailed, errors.Join(err, n.start())
 }
 
 // replace takes a member out of the cluster, wipes it and lets it join as a new one.
@@ -333,7 +333,8 @@ func (a *arena) replace() (bool, error) {
 		return err
 	}
 	if err := eventually(2*time.Minute, removed); err != nil {
-		return false, errors.Join(err, well())
+		well()
+		return false, err
 	}
 	a.c.history.note(n.name, "removed")
 	code, err := p.Exit(20 * time.Second)
@@ -346,7 +347,9 @@ func (a *arena) replace() (bool, error) {
 	n.mu.Lock()
 	_, n.joins = a.c.net.peerAddr(other.index)
 	n.mu.Unlock()
-	if err := errors.Join(n.start(), well()); err != nil {
+	err = n.start()
+	well()
+	if err != nil {
 		return false, err
 	}
 	err = eventually(2*time.Minute, func() error {

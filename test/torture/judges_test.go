@@ -90,8 +90,10 @@ var trials = []struct {
 	{"linearizability", []*op{asked("a", 0, 1, 1), lost(released("a", 2, 3)), held("b", 4, 5, "a", 1), asked("c", 6, 7, 2)}, false},
 	{"linearizability", []*op{lost(asked("a", 0, 1, 1)), held("b", 2, 3, "a", 1), asked("c", 4, 5, 2)}, false}, // taken back
 	{"linearizability", []*op{lost(asked("a", 0, 1, 1)), held("b", 2, 3, "a", 2), looked(4, 5, "oa", 1)}, true},
-	{"linearizability", []*op{asked("a", 0, 1, 1), looked(2000, 2100, "", 0)}, false}, // expired
-	{"linearizability", []*op{asked("a", 0, 1, 1), looked(1000, 1100, "", 0)}, true},  // too early
+	{"linearizability", []*op{refusedTo(asked("a", 0, 5000, 0), 409, "key_spent"), held("b", 2, 3, "a", 2)}, false},
+	{"linearizability", []*op{refusedTo(asked("a", 0, 5, 0), 503, "unavailable"), held("b", 2, 3, "a", 2)}, true}, // not done, and done
+	{"linearizability", []*op{asked("a", 0, 1, 1), looked(2000, 2100, "", 0)}, false},                             // expired
+	{"linearizability", []*op{asked("a", 0, 1, 1), looked(1000, 1100, "", 0)}, true},                              // too early
 	{"linearizability", []*op{asked("a", 0, 1, 1), released("a", 2, 3), looked(4, 5, "", 0)}, false},
 	{"linearizability", []*op{asked("a", 0, 1, 1), released("a", 2, 3), looked(4, 5, "oa", 1)}, true},
 	{"linearizability", []*op{asked("a", 0, 1, 2), released("a", 2, 3), asked("b", 4, 5, 1)}, true},

@@ -100,7 +100,7 @@ func (v *lives) shown(lock string, order *order) (shown map[string]bool, hidden 
 		shown[key] = true
 	}
 	for _, o := range v.locks[lock] {
-		hidden = hidden || o.Kind == acquire && o.fate() == unknown && !shown[o.Key]
+		hidden = hidden || o.mayHaveBrought() && !shown[o.Key]
 	}
 	return shown, hidden
 }
@@ -201,11 +201,17 @@ func (v *lives) sessionUntil(id string) int64 {
 	return 0
 }
 
-// firstUnanswered is when the first acquire was sent that may have been the one that brought the hold, although it was not
-// answered; never if there is none.
+// mayHaveBrought tells whether the acquire may have brought a hold, although its answer does not say so. Servers repeat among
+// each other what was not answered, and by then what the first copy has brought may have ended.
+func (o *op) mayHaveBrought() bool {
+	return o.Kind == acquire && (o.fate() == unknown || o.refusedAs("key_spent") || o.refusedAs("no_session"))
+}
+
+// firstUnanswered is when the first acquire was sent that may have been the one that brought the hold, although no answer
+// says so; never if there is none.
 func (l *life) firstUnanswered() int64 {
 	for _, o := range l.asked {
-		if o.fate() == unknown && (len(l.granted) == 0 || o.Call < l.granted[0].Return) {
+		if o.mayHaveBrought() && (len(l.granted) == 0 || o.Call < l.granted[0].Return) {
 			return o.Call
 		}
 	}
