@@ -30,6 +30,7 @@ func judge(h *history) []string {
 	judgeSameGrant(known, v)
 	judgeOrder(known, v)
 	judgeReads(known, v)
+	judgeHolders(h.ops, known, v)
 	judgeLeases(h.ops, v)
 	judgeAnswers(h, v)
 	return v.wrong
@@ -192,6 +193,22 @@ func judgeReads(known *lives, v *verdict) {
 						lock, o.Token, l.owner, at(o.Return), at(l.end()), r, r.Held, r.HolderToken)
 				}
 			}
+		}
+	}
+}
+
+// judgeHolders (S15): who is shown as a holder has asked for the lock before, and was not told each time that nothing was done.
+func judgeHolders(ops []*op, known *lives, v *verdict) {
+	for _, o := range ops {
+		l := known.byOwner[o.HolderOwner]
+		if l == nil {
+			continue
+		}
+		explained := slices.ContainsFunc(l.asked, func(a *op) bool {
+			return a.Call < o.Return && (a.fate() == done || a.mayHaveBrought())
+		})
+		if !explained {
+			v.add("S15", "%s was told that nothing was done for it, and yet: %v shows it with token %d", l.owner, o, o.HolderToken)
 		}
 	}
 }

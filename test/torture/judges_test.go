@@ -82,6 +82,8 @@ var trials = []struct {
 	{"S6", []*op{{Kind: acquire, Lock: "db", Key: "a", TTL: 2, Status: 200, Token: 1, Expires: 2.5}}, true},
 	{"S15", []*op{refusedTo(asked("a", 0, 1, 0), 500, "internal")}, true},
 	{"S15", []*op{refusedTo(asked("a", 0, 1, 0), 409, "key_in_use")}, true},
+	{"S15", []*op{refusedTo(asked("a", 0, 5, 0), 503, "unavailable"), looked(6, 7, "oa", 2)}, true},
+	{"S15", []*op{lost(asked("a", 0, 5, 0)), looked(6, 7, "oa", 2)}, false},
 	{"L1", []*op{{Kind: acquire, Node: "n1", Return: ms(9000), Err: "context deadline exceeded"}}, true},
 	{"L1", []*op{{Kind: acquire, Node: "n1", Return: ms(9000), Err: "EOF"}}, false},
 
