@@ -13,8 +13,9 @@ FUZZTIME ?= 10s
 BENCH ?= .
 BENCHTIME ?= 1s
 
-# Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there.
-NO_RACE := /internal/locktable$$|/internal/command$$
+# Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there. The
+# torture's checkers would take too long under it.
+NO_RACE := /internal/locktable$$|/internal/command$$|/test/torture$$
 # The race detector needs a C compiler. Without one the tests run without it, and say so.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 TESTFLAGS ?= -timeout 9m
@@ -22,7 +23,7 @@ PKGS ?= ./...
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench fuzz simulate image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover fuzz simulate torture image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -103,6 +104,13 @@ fuzz: ## run every fuzz target for FUZZTIME
 HOURS ?= 8
 simulate: ## run a cluster for HOURS of virtual time with faults
 	$(GO) test ./internal/node -run '^TestSimulation$$' -v -timeout 0 -simulate.minutes=$$(( $(HOURS) * 15 ))
+
+MINUTES ?= 10
+torture: ## break a cluster of real processes for MINUTES
+	$(GO) test ./test/torture -run '^TestTorture$$' -v -timeout 0 -torture.minutes=$(MINUTES)
+
+bench-failover: ## measure how long the end of a leader is felt
+	$(GO) test ./test/torture -run '^$$' -bench Failover -benchtime 20x -timeout 0
 
 image: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .

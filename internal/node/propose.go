@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
+
+// How often a parked client's node looks whether it still hears from a leader.
+const contactCheck = time.Second
 
 // Propose brings c into the log and returns its outcome. When ctx ends first, or the log does not answer for about 5 s,
 // the error wraps ErrUnknown: the command may still take effect. The node may read c until then.
@@ -122,15 +127,34 @@ func (n *Node) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outco
 		return o, err
 	}
 	n.waiters.queued(w, o.Now, n.fsm.view)
-	select {
-	case o := <-w.ended:
-		return o, nil
-	case <-n.stopping:
-		return locktable.Outcome{}, ErrStopping
-	case <-ctx.Done():
-		n.Abandon(a.GetKey(), a.GetAttachment())
-		return locktable.Outcome{}, ctx.Err()
+	return n.awaitEnd(ctx, w, a)
+}
+
+// awaitEnd waits for the end of the wait of w. A node that hears from no leader cannot learn of it, and sends the client away to
+// one that can; its place stays for the grace, so that it finds it there.
+func (n *Node) awaitEnd(ctx context.Context, w *waiter, a *command.Acquire) (locktable.Outcome, error) {
+	check := time.NewTicker(contactCheck)
+	defer check.Stop()
+	for {
+		select {
+		case o := <-w.ended:
+			return o, nil
+		case <-n.stopping:
+			return locktable.Outcome{}, ErrStopping
+		case <-ctx.Done():
+			n.Abandon(a.GetKey(), a.GetAttachment())
+			return locktable.Outcome{}, ctx.Err()
+		case <-check.C:
+			if n.hearsNobody() {
+				return locktable.Outcome{}, ErrUnavailable
+			}
+		}
 	}
+}
+
+// hearsNobody tells whether this node has been without a leader for longer than an election takes.
+func (n *Node) hearsNobody() bool {
+	return n.clustered() && n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > leaderPatience
 }
 
 // How long it is tried to take back what could not be delivered.
