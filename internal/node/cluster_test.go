@@ -407,6 +407,27 @@ func TestRemovedNodeStops(t *testing.T) {
 	})
 }
 
+// A follower that lags behind may not have heard yet that a node has joined: it must not make it believe that it was removed.
+func TestWhoMayTellThatANodeWasRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		n := c.followers()[0]
+		f := n.raft.GetConfiguration()
+		if err := f.Error(); err != nil || f.Index() == 0 {
+			t.Fatal(f.Index(), err)
+		}
+		for _, g := range []struct {
+			applied uint64
+			contact time.Duration
+			may     bool
+		}{{0, 0, true}, {f.Index() - 1, 1, false}, {f.Index(), 1, true}} {
+			if got := n.mayJudge(&command.Greeting{AppliedIndex: g.applied, LastContact: int64(g.contact)}); got != g.may {
+				t.Errorf("applied %d, heard %v ago: %v", g.applied, g.contact, got)
+			}
+		}
+	})
+}
+
 func TestLeadershipIsHandedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := openTrio(t)
