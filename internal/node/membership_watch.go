@@ -98,13 +98,9 @@ func (n *Node) isUnwanted() bool {
 }
 
 // mayJudge tells whether the node that sent g is to be believed when it does not know this node: the leader is, and who has
-// applied the log as far as this node knows the members. A follower that lags behind may not have heard of this node yet.
+// applied all of this node's log, in which it is a member. A follower that lags behind may not have heard of this node yet.
 func (n *Node) mayJudge(g *command.Greeting) bool {
-	if g.GetLastContact() == 0 {
-		return true
-	}
-	f := n.raft.GetConfiguration()
-	return f.Error() == nil && f.Index() > 0 && g.GetAppliedIndex() >= f.Index()
+	return g.GetLastContact() == 0 || n.isMember() && g.GetAppliedIndex() >= n.raft.LastIndex()
 }
 
 // others returns where other members may be: those that the log names, the last leader, and those that this node was
