@@ -264,20 +264,40 @@ func changed(have, want *command.Settings) string {
 func (n *Node) work() {
 	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
 	for {
-		if n.raft.State() == raft.Leader && n.takeOffice() {
-			stopped := p.run(n.stop)
-			n.clock.leaveOffice()
-			n.fates.clear()
-			if stopped {
+		if n.raft.State() != raft.Leader {
+			if n.forward() {
 				break
 			}
-			n.config.Logger.Warn("lost leadership")
+			continue
 		}
-		if n.forward() {
+		if !n.takeOffice() {
+			// Leadership is being handed over: until that has ended the node can neither lead nor forward.
+			if n.sleep(leaderCheck) {
+				break
+			}
+			continue
+		}
+		stopped := p.run(n.stop)
+		n.clock.leaveOffice()
+		n.fates.clear()
+		if stopped {
 			break
 		}
+		n.config.Logger.Warn("lost leadership")
 	}
 	n.queue.fail(ErrStopping)
+}
+
+// sleep waits for d, or until the node stops (true).
+func (n *Node) sleep(d time.Duration) (stopped bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return false
+	case <-n.stop:
+		return true
+	}
 }
 
 // takeOffice waits until everything committed before is applied and starts the clock from there.
