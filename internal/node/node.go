@@ -50,6 +50,8 @@ type Config struct {
 	Cluster *Cluster
 	// SnapshotBytes is the size of the log since the last snapshot that brings the next one. 0: 64 MiB.
 	SnapshotBytes int64
+	// Simulation is for tests that run the node on disks and clocks of their own. nil: the real ones.
+	Simulation *Simulation
 }
 
 // Observer is told what happens, to count it. Its methods must not block.
@@ -131,6 +133,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	}
 	n.attachments.Store(rand.Uint64())
 	n.fsm = newFSM(c, n.waiters, n.fates, n.stop)
+	n.clock.elapsed = c.simulation().Elapsed
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
@@ -202,6 +205,10 @@ func (n *Node) openStore() (err error) {
 	o := storage.Options{
 		Dir: n.config.Dir, Logger: n.config.Logger, Fatal: n.config.Fatal,
 		HangTimeout: n.config.HangTimeout, MinFree: n.config.MinFree, Name: n.name(),
+	}
+	if open := n.config.simulation().Open; open != nil {
+		n.store, err = open(o)
+		return err
 	}
 	if n.volatile() {
 		n.store = storage.OpenVolatile(o)
@@ -353,6 +360,9 @@ func (n *Node) wantsSnapshot() bool {
 		state = s.Holders + s.Waiters + s.Spent
 	})
 	bytes, entries := n.config.SnapshotBytes, min(minSnapshotEntries+int64(state)/4, maxSnapshotEntries)
+	if few := n.config.simulation().SnapshotEntries; few != 0 {
+		entries = few
+	}
 	if n.store.Full() {
 		bytes, entries = bytes/fullDiskHurry, entries/fullDiskHurry
 	}

@@ -78,6 +78,9 @@ func (n *Node) raftConfig() *raft.Config {
 	c.CommitTimeout = commit
 	c.MaxAppendEntries = 512
 	c.TrailingLogs = trailingLogs
+	if few := n.config.simulation().TrailingLogs; few != 0 {
+		c.TrailingLogs = few
+	}
 	// Snapshots are taken by size of the log, which raft does not know: see takeSnapshots.
 	c.SnapshotThreshold = math.MaxUint64
 	c.SnapshotInterval = 24 * time.Hour
