@@ -82,6 +82,10 @@ func changeError(err error) error {
 
 // change carries out a change of membership. It is called on the leader.
 func (n *Node) change(c *command.Change) error {
+	if !n.asking.enter() {
+		return ErrStopping
+	}
+	defer n.asking.leave()
 	s, ok := n.memberNamed(c.GetName())
 	if !ok && c.GetName() != "" {
 		return refuse("there is no node %s in this cluster", c.GetName())

@@ -112,6 +112,7 @@ type Node struct {
 	stall     *stall
 
 	proposals proposals
+	asking    askers // those who wait for an answer of raft
 
 	attachments atomic.Uint64 // the last one given out
 	stopping    chan struct{} // closed: parked clients go
@@ -400,6 +401,7 @@ func (n *Node) Close() error {
 		n.queue.close()
 		close(n.stop)
 		n.done.Wait()
+		n.asking.close()
 		var errs []error
 		if n.raft != nil {
 			errs = append(errs, n.raft.Shutdown().Error())

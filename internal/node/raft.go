@@ -85,5 +85,8 @@ func (n *Node) raftConfig() *raft.Config {
 	c.SnapshotThreshold = math.MaxUint64
 	c.SnapshotInterval = 24 * time.Hour
 	c.NoLegacyTelemetry = true
+	// A leader that has been removed goes on as a follower that nobody asks, so that whoever waits for an answer of raft gets one;
+	// watchMembership ends the node.
+	c.ShutdownOnRemove = false
 	return c
 }
