@@ -45,11 +45,16 @@ type proposal struct {
 	// Who proposed it does not wait for the outcome; it is tried again until then. Zero: it is tried once.
 	until time.Time
 	queue *queue // where it is put then
+	// It was sent to a leader that may have received it: whatever becomes of a repetition, it can't be said that nothing happens.
+	unsure bool
 }
 
 func (p *proposal) finish(err error) {
 	if p.tryAgain(err) {
 		return
+	}
+	if err != nil && p.unsure && !errors.Is(err, ErrUnknown) {
+		err = fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	p.err = err
 	p.done <- struct{}{}
@@ -77,7 +82,7 @@ func (ps *proposals) get(c *command.Command) *proposal {
 
 // put takes p back, once its owner has received from done.
 func (ps *proposals) put(p *proposal) {
-	p.cmd, p.err, p.out = nil, nil, locktable.Outcome{}
+	p.cmd, p.err, p.out, p.unsure = nil, nil, locktable.Outcome{}, false
 	ps.pool.Put(p)
 }
 
