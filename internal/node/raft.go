@@ -53,9 +53,10 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 			return fmt.Errorf("begin the cluster: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), transport)
+	guarded := n.guardSnapshots(transport)
+	r, err := raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), guarded)
 	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
+		return errors.Join(fmt.Errorf("start raft: %w", err), guarded.Close())
 	}
 	n.raft = r
 	n.raftRef.Store(r)
