@@ -22,26 +22,20 @@ func (s *serveCmd) Run(c *console) error {
 		return exitcode.With(exitcode.Usage, err)
 	}
 	// What is wrong with the door's settings is told before a long log is replayed.
-	if _, err := server.New(s.doorConfig((*node.Node)(nil), key, log, nil)); err != nil {
+	metrics, late := server.NewMetrics(), &lateNode{}
+	door, err := server.New(s.doorConfig(late, key, log, metrics))
+	if err != nil {
 		return exitcode.With(exitcode.Usage, err)
 	}
 	ctx, stop := untilSignal(log)
 	defer stop()
 	exitAfter(ctx, s.ShutdownTimeout.duration(), log)
 
-	// The node first: nothing may be answered before everything that was ever promised is back.
-	metrics := server.NewMetrics()
-	member, err := s.openNode(ctx, log, metrics)
-	if err != nil {
-		return startError(err)
-	}
-	// Then the door, which is bound last, so that whoever can connect is served.
-	door, err := s.openDoor(member, key, log, metrics)
-	if err != nil {
-		return errors.Join(err, member.Close())
-	}
 	served := make(chan error, 1)
-	go func() { served <- door.Serve() }()
+	member, err := s.openBoth(ctx, log, metrics, late, door, served)
+	if err != nil || member == nil {
+		return err
+	}
 	if err := s.announce(ctx, c, log, door, member, key); err != nil {
 		log.Warn("cannot print the start-up block", "error", err)
 	}
@@ -73,13 +67,43 @@ func (s *serveCmd) openNode(ctx context.Context, log *slog.Logger, metrics *serv
 	})
 }
 
-// openDoor makes the door and binds its address.
-func (s *serveCmd) openDoor(member *node.Node, key secret, log *slog.Logger, metrics *server.Metrics) (*server.Server, error) {
-	door, err := server.New(s.doorConfig(member, key, log, metrics))
-	if err != nil {
-		return nil, err
+// openBoth opens the node and the door. A single server opens its door last, so that whoever can connect is served, and
+// nothing is answered before everything that was ever promised is back. A node of a cluster may have to wait for the
+// others, and whoever watches over it must be able to tell that from being dead: its door opens first and answers 503.
+// There is neither a node nor an error if it was stopped, as asked, before it was up.
+func (s *serveCmd) openBoth(ctx context.Context, log *slog.Logger, metrics *server.Metrics, late *lateNode, door *server.Server, served chan<- error) (*node.Node, error) {
+	open := func() error {
+		if err := door.Listen(); err != nil {
+			return err
+		}
+		go func() { served <- door.Serve() }()
+		return nil
 	}
-	return door, door.Listen()
+	if s.ClusterListen != "" {
+		if err := open(); err != nil {
+			return nil, err
+		}
+		log.Info("answering 503 until the other nodes are found", "address", door.Addr().String())
+	}
+	member, err := s.openNode(ctx, log, metrics)
+	if err != nil {
+		s.closeDoor(door)
+		return nil, startError(err)
+	}
+	late.come(member)
+	if s.ClusterListen == "" {
+		if err := open(); err != nil {
+			return nil, errors.Join(err, member.Close())
+		}
+	}
+	return member, nil
+}
+
+// closeDoor closes a door behind which there was never a node: nobody waits there for long.
+func (s *serveCmd) closeDoor(door *server.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout.duration()/4)
+	defer cancel()
+	_ = door.Shutdown(ctx)
 }
 
 // doorConfig is what the flags say of the door.

@@ -66,6 +66,7 @@ func peerRefusal(err error) *command.PeerResponse {
 
 // answerForward brings the commands of another node's clients into the log. All its checks are made here again.
 func (n *Node) answerForward(ctx context.Context, from Peer, f *command.Forward) *command.PeerResponse {
+	n.tally.received.Add(uint64(len(f.GetCommands())))
 	waits := make([]*proposal, len(f.GetCommands()))
 	out := &command.Forwarded{}
 	for i, c := range f.GetCommands() {

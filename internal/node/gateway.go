@@ -79,6 +79,7 @@ func (n *Node) forwardOnce(batch []*proposal) error {
 	if err != nil {
 		return err
 	}
+	n.tally.sent.Add(uint64(len(batch)))
 	outcomes := res.GetForwarded().GetOutcomes()
 	if len(outcomes) != len(batch) {
 		return fmt.Errorf("%w: the leader answered something else", ErrUnknown)

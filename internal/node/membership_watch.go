@@ -35,7 +35,11 @@ func (n *Node) watchMembership() {
 		}
 		in := n.isMember()
 		member = member || in
-		if member && !in || n.isUnwanted() {
+		lonely := n.isLonely()
+		if lonely {
+			n.tellAddress()
+		}
+		if member && !in || lonely && n.isUnwanted() {
 			n.config.Fatal(fmt.Errorf("%w; start it with an empty data directory and --join to have it back", ErrRemoved))
 			return
 		}
@@ -51,12 +55,32 @@ func (n *Node) isMember() bool {
 	return false
 }
 
-// isUnwanted asks the members, when no leader has been heard of for a while, whether they know this node: a leader would not
-// admit it, and a follower of one would not count it.
-func (n *Node) isUnwanted() bool {
-	if n.isLeader() || time.Since(n.raft.LastContact()) < lonelyAfter {
-		return false
+// isLonely tells whether no leader has been heard of for a while.
+func (n *Node) isLonely() bool {
+	return !n.isLeader() && time.Since(n.raft.LastContact()) >= lonelyAfter
+}
+
+// tellAddress tells the leader where this node is reached, if the others look for it elsewhere. (A leader that has moved
+// corrects its own address: see steward.)
+func (n *Node) tellAddress() {
+	moved := func(s raft.Server) bool { return s.ID == n.selfID() && s.Address != n.address() }
+	if !slices.ContainsFunc(n.servers(), moved) {
+		return
 	}
+	for _, addr := range n.others() {
+		ctx, cancel := context.WithTimeout(context.Background(), lonelyCheck)
+		_, err := n.tryJoin(ctx, addr)
+		cancel()
+		if err == nil {
+			n.config.Logger.Info("the cluster was told the new address of this node", "address", n.address())
+			return
+		}
+	}
+}
+
+// isUnwanted asks the members whether they know this node: a leader would not admit it, and a follower of one would not
+// count it.
+func (n *Node) isUnwanted() bool {
 	for _, addr := range n.others() {
 		ctx, cancel := context.WithTimeout(context.Background(), lonelyCheck)
 		g, err := n.hello(ctx, addr)

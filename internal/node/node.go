@@ -110,6 +110,7 @@ type Node struct {
 	waiters   *waiters
 	fates     *fates
 	stall     *stall
+	tally     tally
 
 	proposals proposals
 	asking    askers // those who wait for an answer of raft
@@ -167,6 +168,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(n.keepPlaces)
 	n.done.Go(func() { n.stall.watch(n.stop) })
 	n.done.Go(n.takeSnapshots)
+	n.done.Go(n.countElections)
 	if n.clustered() {
 		n.done.Go(n.steward)
 		n.done.Go(n.watchMembership)

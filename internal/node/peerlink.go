@@ -71,6 +71,9 @@ func (l *peerLink) Call(ctx context.Context, addr string, request []byte) ([]byt
 	return answer, err
 }
 
+// Stats returns the numbers of the channel.
+func (l *peerLink) Stats() peer.Stats { return l.peer.Stats() }
+
 func (l *peerLink) Recheck() { l.peer.Recheck() }
 
 func (l *peerLink) Close() error {

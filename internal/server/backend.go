@@ -12,6 +12,8 @@ import (
 // Backend is what the handlers need of a member of the cluster; *node.Node is one. Its methods are called from many
 // goroutines at once.
 type Backend interface {
+	// ClusterStats does not block.
+	ClusterStats() node.ClusterStats
 	// Propose has c applied and returns what came of it. Errors wrap the sentinels of package node, or are ctx.Err().
 	Propose(ctx context.Context, c *command.Command) (locktable.Outcome, error)
 	// Acquire is Propose for an acquire, except that it waits in the queue, if a asks for that. If ctx ends first, the
@@ -22,9 +24,9 @@ type Backend interface {
 	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.
 	Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error
 	// ReadStale calls f with the table as this node has it, the index of the newest entry in it, and how long ago, at most,
-	// this node heard from the leader. It waits for nobody; f must be brief and keep no reference to the table.
+	// this node heard from the leader. A node that has no table yet does not call f. It waits for nobody; f must be brief and keep no reference to the table.
 	ReadStale(f func(t *locktable.Table, index uint64, age time.Duration))
-	// Members asks all members how they are; it takes a second at most.
+	// Members asks all members how they are; it takes a second at most. nil: the node is not a member yet.
 	Members(ctx context.Context) []node.MemberStatus
 	// Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
 	Remove(name string) error

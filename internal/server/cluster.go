@@ -17,6 +17,9 @@ func (s *Server) showCluster(c *call) error {
 	if c.ctx().Err() != nil {
 		return errGone
 	}
+	if members == nil {
+		return errNoTable
+	}
 	c.buf = appendCluster(c.buf[:0], s.backend.Status(), members)
 	return c.json(http.StatusOK)
 }

@@ -132,6 +132,9 @@ func failField(field, detail string) *Error {
 // errGone says that nobody is there to be answered.
 var errGone = errors.New("the client went away")
 
+// errNoTable is what a node says that has not found the others yet.
+var errNoTable = fail(CodeUnavailable, "This node has not found the other nodes yet; ask another one, or again in a moment.")
+
 // backendError turns an error of the Backend into what the client is told.
 func backendError(ctx context.Context, err error) error {
 	e := &Error{cause: err}

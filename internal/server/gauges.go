@@ -50,7 +50,7 @@ func (m *Metrics) watch(b Backend) {
 	for i := range tableGauges {
 		g.table[i] = desc(tableGauges[i].name, tableGauges[i].help)
 	}
-	m.registry.MustRegister(g)
+	m.registry.MustRegister(g, newClusterGauges(b))
 }
 
 func desc(name, help string) *prometheus.Desc {

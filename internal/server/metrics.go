@@ -11,7 +11,7 @@ import (
 )
 
 // Metrics counts what the server does, for GET /metrics. It is a node.Observer: the node tells it what was applied. No
-// label ever carries a name, a key or anything else that a client chose.
+// label ever carries a name, a key or anything else that a client chose; the names of nodes are the only names there are.
 type Metrics struct {
 	registry *prometheus.Registry
 

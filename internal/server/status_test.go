@@ -25,6 +25,12 @@ var errSick = errors.New("it is sick")
 
 func (sick) Status() node.Status { return node.Status{Pending: 7, DiskStall: 2500 * time.Millisecond} }
 
+func (sick) ClusterStats() node.ClusterStats { return node.ClusterStats{Candidacies: 3, Voters: 3} }
+
+func (sick) Members(context.Context) []node.MemberStatus {
+	return []node.MemberStatus{{Name: "n1", Reachable: true, AppliedIndex: 9}, {Name: "n2"}}
+}
+
 func (sick) Read(context.Context, func(*locktable.Table, locktable.Time)) error { return errSick }
 
 // TestTroubleIsMeasured: what an operator needs in trouble is there although the table cannot be asked.
@@ -41,10 +47,18 @@ func TestTroubleIsMeasured(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []string{"doubledutch_pending_commands 7\n", "doubledutch_disk_stall_seconds 2.5\n", "doubledutch_ready 0\n"} {
+	for _, want := range []string{
+		"doubledutch_pending_commands 7\n", "doubledutch_disk_stall_seconds 2.5\n", "doubledutch_ready 0\n",
+		"doubledutch_has_leader 0\n", "doubledutch_leader 0\n", "doubledutch_candidacies_total 3\n", `doubledutch_members{suffrage="voter"} 3`,
+		`doubledutch_member_reachable{member="n1"} 1`, `doubledutch_member_reachable{member="n2"} 0`,
+		`doubledutch_member_applied_index{member="n1"} 9`, `doubledutch_peer_calls_total{outcome="broken"} 0`,
+	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing", want)
 		}
+	}
+	if strings.Contains(text.String(), `applied_index{member="n2"}`) {
+		t.Error("a number of a member that did not answer was guessed")
 	}
 	if strings.Contains(text.String(), "doubledutch_waiters") {
 		t.Error("a number of the table was guessed")

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -59,7 +60,7 @@ func (s *Server) showStaleLock(c *call) error {
 	info := locktable.LockInfo{Name: name}
 	var now locktable.Time
 	var st staleness
-	var wrong error
+	var wrong error = errNoTable
 	s.backend.ReadStale(func(t *locktable.Table, index uint64, age time.Duration) {
 		if wrong = locktable.CheckName(t.Settings(), name); wrong != nil {
 			return
@@ -69,7 +70,10 @@ func (s *Server) showStaleLock(c *call) error {
 		}
 		now, st = t.Now(), staleness{index, age}
 	})
-	if wrong != nil {
+	switch {
+	case errors.Is(wrong, errNoTable):
+		return wrong
+	case wrong != nil:
 		return fail(CodeInvalidName, sentence(wrong.Error()))
 	}
 	b := appendLock(c.buf[:0], &info, now, wallClock())
@@ -83,6 +87,9 @@ func (s *Server) listStep(c *call, q *listQuery, after string, limit int) ([]loc
 		return s.readLocks(c, q.prefix, after, limit)
 	}
 	page, now := s.readStaleLocks(q, after, limit)
+	if q.found == nil {
+		return nil, 0, errNoTable
+	}
 	return page, now, nil
 }
 

@@ -6,7 +6,8 @@
 //	<!-- run -->
 //
 // is run against a real server; the blocks of one document run in order on one server, each in a shell of its own.
-// "127.0.0.1:7333" stands for that server's address and "bin/doubledutch" for the program. A comment that begins with an
+// "127.0.0.1:7333" stands for that server's address and "bin/doubledutch" for the program; what a block starts itself in the
+// background, on ports 7340 to 7359, ends with it. A comment that begins with an
 // arrow promises output, on the line of a command or below it:
 //
 //	curl -s http://127.0.0.1:7333/getLock/a     # → false  (somebody has it)

@@ -37,7 +37,7 @@ var documents = []struct {
 	path       string
 	sh, python int
 }{
-	{"README.md", 3, 1},
+	{"README.md", 4, 1},
 	{"docs/api.md", 5, 1},
 }
 

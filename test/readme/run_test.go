@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +32,13 @@ var servesOn = regexp.MustCompile(`serves on http://(\S+)`)
 // startServer runs a server in a new directory until the end of the test, and expects it to stop in peace.
 func startServer(t *testing.T) *house {
 	t.Helper()
+	h, _ := startStoppable(t)
+	return h
+}
+
+// startStoppable is startServer with a function that stops the server before the end of the test.
+func startStoppable(t *testing.T) (h *house, stop func()) {
+	t.Helper()
 	cmd := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(t.TempDir(), "data"))
 	cmd.Env = environment()
 	var log bytes.Buffer
@@ -42,20 +51,21 @@ func startServer(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	hang := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		defer hang.Stop()
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the server did not stop in peace: %v\n%s", err, log.String())
 		}
 	})
+	t.Cleanup(stop)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if m := servesOn.FindStringSubmatch(lines.Text()); m != nil {
-			return &house{address: m[1], program: program, python: findPython()}
+			return &house{address: m[1], program: program, python: findPython()}, stop
 		}
 	}
 	t.Fatalf("the server did not come up:\n%s", log.String())
-	return nil
+	return nil, nil
 }
 
 // environment is that of the tests without any setting of the program.
@@ -111,7 +121,7 @@ func (h *house) runShell(b *block) error {
 	for _, p := range want {
 		ends[p.line] = true
 	}
-	script := []string{"set -euo pipefail"}
+	script := []string{"set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"}
 	for i, line := range b.code {
 		script = append(script, line)
 		if ends[b.line+i] {
@@ -153,12 +163,24 @@ func (h *house) runPython(b *block) error {
 	return nil
 }
 
+// ownLoopback is an address for servers that a block starts itself, on ports 7340 to 7359: other runs of these tests on
+// this machine have another one. (Beyond Linux there is only one.)
+func ownLoopback() string {
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1"
+	}
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.1", 1+pid%250, pid/250%250)
+}
+
 // execute feeds a script to a program and returns its standard output. The error has what it said on standard error.
 func (h *house) execute(script []string, argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	text := strings.Join(script, "\n") + "\n"
 	text = strings.ReplaceAll(text, "127.0.0.1:7333", h.address)
+	text = strings.ReplaceAll(text, "127.0.0.1:734", ownLoopback()+":734")
+	text = strings.ReplaceAll(text, "127.0.0.1:735", ownLoopback()+":735")
 	text = strings.ReplaceAll(text, "bin/doubledutch", h.program)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(text)
