@@ -40,7 +40,10 @@ type disk struct {
 	full   bool
 }
 
-type write struct{ apply func() }
+type write struct {
+	apply func()
+	began time.Time
+}
 
 type snapshot struct {
 	meta raft.SnapshotMeta
@@ -107,7 +110,7 @@ func (m *medium) write(apply func()) error {
 	if err := m.life.thaw(nil); err != nil {
 		return err
 	}
-	w := &write{apply: apply}
+	w := &write{apply: apply, began: time.Now()}
 	took, hangs, err := m.begin(w)
 	if err != nil {
 		return err

@@ -96,7 +96,11 @@ func (w *world) removed(m *machine) {
 			w.note("%s was removed through %s (%v)", m.name, o.name, err)
 			return
 		}
-		time.Sleep(200 * time.Millisecond)
+		if w.over() {
+			w.violated("L2", "%s can't be removed: %v", m.name, err)
+		}
+		w.note("%s was not removed through %s: %v", m.name, o.name, err)
+		time.Sleep(time.Second)
 	}
 }
 
