@@ -42,6 +42,7 @@ test: ## run all tests of PKGS, concurrent packages under the race detector
 		status=0; \
 		[ -z "$$racy" ] || $(GO) test -json $(RACE) $(TESTFLAGS) $$racy || status=1; \
 		[ -z "$$heavy" ] || $(GO) test -json $(TESTFLAGS) $$heavy || status=1; \
+		[ -z "$$(grep simulation <<<"$$heavy")" ] || $(GO) test -json $(RACE) -short $(TESTFLAGS) ./internal/simulation || status=1; \
 		$(GO) test -C tools -json ./... || status=1; \
 		return $$status; \
 	}; \
