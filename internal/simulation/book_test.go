@@ -3,7 +3,6 @@ package simulation
 import (
 	"bytes"
 	"crypto/sha256"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -213,10 +212,4 @@ func (b *book) finalHash() [sha256.Size]byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.table.Hash()
-}
-
-func (b *book) fates() map[string]*fate4key {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return maps.Clone(b.keys)
 }

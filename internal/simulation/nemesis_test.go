@@ -42,10 +42,23 @@ func (w *world) choose() func() {
 		weight int
 		f      func()
 	}{
-		{12, w.isolateOne}, {6, w.oneWay}, {6, w.halves}, {5, w.ring}, {8, w.flap}, {8, w.badRoads},
-		{10, w.crashSome}, {4, w.crashAll}, {10, w.pauseOne}, {4, w.pauseAll},
-		{6, w.slowDisk}, {3, w.hungDisk}, {5, w.failingDisk}, {4, w.fullDisk}, {3, w.lostDisk},
-		{8, w.transfer}, {4, w.replaceMember},
+		{12, w.isolateOne},
+		{6, w.oneWay},
+		{6, w.halves},
+		{5, w.ring},
+		{8, w.flap},
+		{8, w.badRoads},
+		{10, w.crashSome},
+		{4, w.crashAll},
+		{10, w.pauseOne},
+		{4, w.pauseAll},
+		{6, w.slowDisk},
+		{3, w.hungDisk},
+		{5, w.failingDisk},
+		{4, w.fullDisk},
+		{3, w.lostDisk},
+		{8, w.transfer},
+		{4, w.replaceMember},
 	}
 	sum := 0
 	for _, x := range all {

@@ -186,12 +186,6 @@ func (w *world) violated(promise, format string, args ...any) {
 	w.timeline = append(w.timeline, w.at()+" *** "+text)
 }
 
-func (w *world) failed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.violations) > 0
-}
-
 // fault notes that something is wrong until the result is called.
 func (w *world) fault(kind, format string, args ...any) (over func()) {
 	w.count.add("faults", 1)
