@@ -23,7 +23,7 @@ PKGS ?= ./...
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check bench fuzz simulate image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench fuzz simulate image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -87,6 +87,9 @@ proto-check: ## the generated code is up to date (needs protoc)
 	for file in $(PROTOS:.proto=.pb.go); do \
 		diff -u <(grep -v 'protoc  *v' "$$file") <(grep -v 'protoc  *v' "$$dir/$$file") || { echo 'run make proto'; exit 1; }; \
 	done
+
+golden: ## write the golden files of a new version of the log (test/golden), never over those that are there
+	$(GO) test ./internal/command ./internal/locktable ./internal/node -run 'Released' -args -update-golden
 
 bench: ## run the benchmarks that BENCH selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PKGS)

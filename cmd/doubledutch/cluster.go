@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 	"github.com/doubledutch-lock/doubledutch/internal/node"
@@ -15,6 +16,7 @@ import (
 // clusterCmd is for those who run a cluster.
 type clusterCmd struct {
 	Status   clusterStatusCmd   `cmd:"" help:"Show the members and how they are."`
+	Add      clusterAddCmd      `cmd:"" help:"Take a node that waits for it into the cluster."`
 	Remove   clusterRemoveCmd   `cmd:"" help:"Take a member out of the cluster."`
 	Promote  clusterPromoteCmd  `cmd:"" help:"Let a member vote without waiting for it to catch up."`
 	Transfer clusterTransferCmd `cmd:"" help:"Hand leadership to another member."`
@@ -28,6 +30,7 @@ type clusterAnswer struct {
 	Leader       string         `json:"leader"`
 	Volatile     bool           `json:"volatile"`
 	AppliedIndex uint64         `json:"applied_index"`
+	Level        uint32         `json:"level"`
 	Members      []memberAnswer `json:"members"`
 }
 
@@ -41,6 +44,8 @@ type memberAnswer struct {
 	AppliedIndex uint64  `json:"applied_index"`
 	LastContact  float64 `json:"last_contact"` // seconds
 	DiskFull     bool    `json:"disk_full"`
+	Version      string  `json:"version"`
+	KnowsLevel   uint32  `json:"knows_level"`
 }
 
 // clusterStatusCmd shows the cluster.
@@ -83,21 +88,45 @@ func printCluster(w io.Writer, a *clusterAnswer) error {
 	if a.Leader != "" {
 		leader = "leader " + printable(a.Leader)
 	}
-	t.line(fmt.Sprintf("cluster %s, %s (asked %s)", cell(a.ID), leader, cell(a.Name)))
+	t.line(fmt.Sprintf("cluster %s, %s, level %d (asked %s)", cell(a.ID), leader, a.Level, cell(a.Name)))
+	if why := a.upgrading(); why != "" {
+		t.line(why)
+	}
 	if a.Volatile {
 		t.line("in memory only: nothing survives a restart")
 	}
 	t.line("")
-	t.row("NODE", "ADDRESS", "ROLE", "STATE", "APPLIED", "LAST CONTACT")
+	t.row("NODE", "ADDRESS", "ROLE", "STATE", "APPLIED", "LAST CONTACT", "VERSION")
 	for i := range a.Members {
 		m := &a.Members[i]
-		applied, contact := "-", "-"
+		applied, contact, version := "-", "-", "-"
 		if m.Reachable {
-			applied, contact = strconv.FormatUint(m.AppliedIndex, 10), ago(m.LastContact)
+			applied, contact, version = strconv.FormatUint(m.AppliedIndex, 10), ago(m.LastContact), cell(m.Version)
 		}
-		t.row(cell(m.Name), cell(m.Address), m.role(), m.state(), applied, contact)
+		t.row(cell(m.Name), cell(m.Address), m.role(), m.state(), applied, contact, version)
 	}
 	return t.done()
+}
+
+// upgrading says what keeps the cluster from the newest level that one of its members knows, or nothing.
+func (a *clusterAnswer) upgrading() string {
+	newest := a.Level
+	for i := range a.Members {
+		newest = max(newest, a.Members[i].KnowsLevel)
+	}
+	var behind []string
+	for i := range a.Members {
+		if a.Members[i].KnowsLevel < newest {
+			behind = append(behind, cell(a.Members[i].Name))
+		}
+	}
+	if newest == a.Level {
+		return ""
+	}
+	if len(behind) == 0 {
+		return fmt.Sprintf("all nodes know level %d, which begins in a moment", newest)
+	}
+	return fmt.Sprintf("level %d begins when these nodes run a version that knows it: %s", newest, strings.Join(behind, ", "))
 }
 
 func (m *memberAnswer) role() string {
@@ -120,6 +149,37 @@ func (m *memberAnswer) state() string {
 	default:
 		return "ok"
 	}
+}
+
+// clusterAddCmd adds a node.
+type clusterAddCmd struct {
+	Name    string `arg:"" help:"Name of the node."`
+	Address string `arg:"" help:"Where it waits: its --cluster-advertise or --cluster-listen."`
+	clientFlags
+}
+
+// Help says what has to be started first.
+func (*clusterAddCmd) Help() string {
+	return `The node has to wait for it: start it with an empty data directory and --join wait. It gets the log first, and votes when it
+has caught up. A node that is started with the address of a member instead (--join host1:7334) needs no add.
+
+Example, first on the new machine and then anywhere:
+
+    doubledutch serve --name n4 --cluster-listen host4:7334 --join wait
+    doubledutch cluster add n4 host4:7334`
+}
+
+// Run adds the node.
+func (a *clusterAddCmd) Run(c *console) error {
+	if err := checkNodeName(a.Name); err != nil {
+		return err
+	}
+	if err := exitcode.With(exitcode.Usage, node.CheckAddress(a.Address)); err != nil {
+		return err
+	}
+	body := map[string]string{"add": a.Name, "address": a.Address}
+	return a.change(c, request{method: http.MethodPost, path: "/v1/cluster/members", body: body},
+		a.Name+" is a member, and votes when it has caught up")
 }
 
 // clusterRemoveCmd removes a member.

@@ -87,18 +87,21 @@ func TestClusterNeedsTLSBeyondLoopback(t *testing.T) {
 		check(exitcode.Failure, "--insecure")
 }
 
-const aCluster = `{"cluster_id":"c1","name":"n1","leader":"n2","volatile":true,"applied_index":9,"members":[` +
-	`{"name":"n1","address":"host1:7334","voter":true,"leader":false,"reachable":true,"applied_index":7,"last_contact":0.004,"disk_full":false},` +
-	`{"name":"n2","address":"host2:7334","voter":true,"leader":true,"reachable":true,"applied_index":9,"last_contact":0,"disk_full":true},` +
+const aCluster = `{"cluster_id":"c1","name":"n1","leader":"n2","volatile":true,"applied_index":9,"level":1,"members":[` +
+	`{"name":"n1","address":"host1:7334","voter":true,"leader":false,"reachable":true,"applied_index":7,"last_contact":0.004,"disk_full":false,"version":"1.3.0","knows_level":2},` +
+	`{"name":"n2","address":"host2:7334","voter":true,"leader":true,"reachable":true,"applied_index":9,"last_contact":0,"disk_full":true,"version":"1.2.0","knows_level":1},` +
 	`{"name":"n3","address":"host3:7334","voter":false,"leader":false,"reachable":false}]}`
 
 func TestClusterStatus(t *testing.T) {
 	url, requests := fakeServer(t, answering(200, jsonType, aCluster))
-	out := doubledutch(t, "cluster", "status", "--server", url).check(exitcode.OK, "cluster c1, leader n2 (asked n1)").out
+	out := doubledutch(t, "cluster", "status", "--server", url).check(exitcode.OK, "cluster c1, leader n2, level 1 (asked n1)").out
 	if r := <-requests; r.method != "GET" || r.uri != "/v1/cluster" {
 		t.Errorf("asked for %s %s", r.method, r.uri)
 	}
-	for _, want := range []string{"n1 host1:7334 voter ok 7 4ms", "n2 host2:7334 leader disk full 9 0ms", "n3 host3:7334 joining unreachable - -", "in memory only"} {
+	for _, want := range []string{
+		"n1 host1:7334 voter ok 7 4ms 1.3.0", "n2 host2:7334 leader disk full 9 0ms 1.2.0", "n3 host3:7334 joining unreachable - - -",
+		"level 2 begins when these nodes run a version that knows it: n2, n3", "in memory only",
+	} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -113,6 +116,7 @@ func TestClusterChanges(t *testing.T) {
 	url, requests := fakeServer(t, answering(200, jsonType, `{"done":true}`))
 	for args, want := range map[string]struct{ method, uri, body, said string }{
 		"remove n3":   {"DELETE", "/v1/cluster/members/n3", "", "n3 is no member any more"},
+		"add n4 h4:1": {"POST", "/v1/cluster/members", `{"add":"n4","address":"h4:1"}`, "n4 is a member"},
 		"promote n3":  {"POST", "/v1/cluster/members", `{"promote":"n3"}`, "n3 votes"},
 		"transfer":    {"POST", "/v1/cluster/transfer", `{}`, "leadership was handed over"},
 		"transfer n2": {"POST", "/v1/cluster/transfer", `{"to":"n2"}`, "n2 leads"},
@@ -126,6 +130,9 @@ func TestClusterChanges(t *testing.T) {
 		<-requests
 	}
 	doubledutch(t, "cluster", "remove", "a/b", "--server", url).check(exitcode.Usage, "the name of a node")
+	doubledutch(t, "cluster", "add", "a/b", "h4:1", "--server", url).check(exitcode.Usage, "the name of a node")
+	doubledutch(t, "cluster", "add", "n4", "h4", "--server", url).check(exitcode.Usage, "is not the address of a node")
+	doubledutch(t, "cluster", "add", "n4", "169.254.169.254:80", "--server", url).check(exitcode.Usage, "cannot have the address")
 	url, _ = fakeServer(t, answering(409, problemType, `{"status":409,"code":"refused","detail":"There is no node n9 in this cluster."}`))
 	doubledutch(t, "cluster", "remove", "n9", "--server", url).check(exitcode.Failure, "There is no node n9")
 }
@@ -207,6 +214,37 @@ func TestClusterOfThree(t *testing.T) {
 		}
 	}
 	nodes[1].client("acquire", "db").check(exitcode.OK, "token 2")
+}
+
+// A server takes a node in that waits for it, over the real channel. Nothing listens on an address that leads elsewhere.
+func TestClusterAdd(t *testing.T) {
+	at := freeAddresses(t, 3)
+	first := serve(t, doubledutch(t, "--volatile", "--name", "n1", "--cluster-listen", at[0]))
+	first.client("acquire", "db", "--ttl", "1h").check(exitcode.OK, "token 1")
+	first.client("cluster", "add", "n2", at[1]).check(exitcode.Failure, "No node answers at "+at[1])
+	var second *running
+	var wg sync.WaitGroup
+	p := doubledutch(t, "--volatile", "--name", "n2", "--cluster-listen", at[1], "--join", "wait")
+	wg.Go(func() { second = serve(t, p) })
+	waitFor(t, func() bool {
+		conn, err := net.Dial("tcp", at[1])
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	first.client("cluster", "add", "n3", at[1]).check(exitcode.Failure, "there is node n2, not n3")
+	waitFor(t, func() bool { return first.client("cluster", "add", "n2", at[1]).run().code == exitcode.OK })
+	wg.Wait()
+	if second == nil {
+		t.FailNow()
+	}
+	second.client("acquire", "db").check(exitcode.Held, "is held")
+	second.client("cluster", "add", "n2", at[1]).check(exitcode.OK, "n2 is a member")
+	out := second.client("cluster", "status").check(exitcode.OK, "level 1").out
+	if !strings.Contains(out, version()) {
+		t.Errorf("no version in\n%s", out)
+	}
 }
 
 // A node that waits for the others stays, and a signal ends it.

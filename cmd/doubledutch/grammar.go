@@ -24,6 +24,8 @@ type grammar struct {
 	Show       showCmd       `cmd:"" help:"Show who holds a lock and who waits for it."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
 	Cluster    clusterCmd    `cmd:"" help:"Look after a cluster: its members, its leader, its certificates."`
+	Backup     backupCmd     `cmd:"" help:"Write a backup of everything, from a running server or a stopped one's data directory."`
+	Restore    restoreCmd    `cmd:"" help:"Make the data directory of a new cluster out of a backup."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print the completion script for a shell."`
 }

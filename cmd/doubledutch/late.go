@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,11 @@ func (l *lateNode) Members(ctx context.Context) []node.MemberStatus {
 	return nil
 }
 
+// Add is part of server.Backend.
+func (l *lateNode) Add(name, addr string) error {
+	return l.change(name, func(n *node.Node, name string) error { return n.Add(name, addr) })
+}
+
 // Remove is part of server.Backend.
 func (l *lateNode) Remove(name string) error { return l.change(name, (*node.Node).Remove) }
 
@@ -82,6 +88,14 @@ func (l *lateNode) change(name string, how func(*node.Node, string) error) error
 		return how(n, name)
 	}
 	return errNotThere
+}
+
+// Backup is part of server.Backend.
+func (l *lateNode) Backup(ctx context.Context, version string) (io.ReadCloser, error) {
+	if n := l.node.Load(); n != nil {
+		return n.Backup(ctx, version)
+	}
+	return nil, errNotThere
 }
 
 // Status is part of server.Backend.

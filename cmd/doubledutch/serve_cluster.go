@@ -17,12 +17,15 @@ type clusterFlags struct {
 	ClusterListen    string     `placeholder:"ADDRESS" help:"Address and port for the other nodes; makes this server a node of a cluster."`
 	ClusterAdvertise string     `placeholder:"ADDRESS" help:"Where the other nodes reach this one (default: its address in --cluster, or --cluster-listen)."`
 	Cluster          memberList `placeholder:"NAME=ADDRESS,..." help:"All nodes of a cluster that shall begin, the same on each of them; ignored once this one is a member."`
-	Join             string     `placeholder:"ADDRESS" help:"--cluster-listen of any node of a running cluster that this one shall join; ignored once it is a member."`
+	Join             string     `placeholder:"ADDRESS" help:"--cluster-listen of any node of a running cluster that this one shall join, or wait: until 'doubledutch cluster add' adds it; ignored once it is a member."`
 	ClusterCert      string     `name:"cluster-cert" placeholder:"FILE" help:"PEM file with this node's certificate (see doubledutch cluster certs)."`
 	ClusterKey       string     `name:"cluster-key" placeholder:"FILE" help:"PEM file with the certificate's key."`
 	ClusterCA        string     `name:"cluster-ca" placeholder:"FILE" help:"PEM file with the certificates of the CA that all nodes trust."`
 	ClusterTiming    string     `enum:"lan,wan" default:"lan" help:"lan, or wan for nodes that are up to 200 ms apart; the same on all nodes (default ${default})."`
 }
+
+// joinWait stands for an address in --join: the cluster comes to the node.
+const joinWait = "wait"
 
 // memberList is what --cluster says: names with addresses, as in n1=host1:7334,n2=host2:7334.
 type memberList string
@@ -45,7 +48,7 @@ func (m memberList) members() (map[string]string, error) {
 		if !found {
 			return nil, fmt.Errorf("%q is not a node; write for example n1=host1:7334,n2=host2:7334,n3=host3:7334", part)
 		}
-		if err := errors.Join(node.CheckName(name), checkHostPort(addr)); err != nil {
+		if err := errors.Join(node.CheckName(name), node.CheckAddress(addr)); err != nil {
 			return nil, err
 		}
 		if _, twice := members[name]; twice {
@@ -57,15 +60,6 @@ func (m memberList) members() (map[string]string, error) {
 		members[name], owners[addr] = addr, name
 	}
 	return members, nil
-}
-
-// checkHostPort returns what is wrong with the address of a node, or nil.
-func checkHostPort(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || port == "" || port == "0" {
-		return fmt.Errorf("%q is not the address of a node; write for example host1:7334", addr)
-	}
-	return nil
 }
 
 // check refuses flags that contradict each other.
@@ -124,10 +118,10 @@ func (f *clusterFlags) checkAddresses() error {
 		return fmt.Errorf("--cluster-listen: %q is not an address; write for example 10.0.0.1:7334", f.ClusterListen)
 	}
 	for _, flag := range []struct{ name, value string }{{"cluster-advertise", f.ClusterAdvertise}, {"join", f.Join}} {
-		if flag.value == "" {
+		if flag.value == "" || flag.name == "join" && flag.value == joinWait {
 			continue
 		}
-		if err := checkHostPort(flag.value); err != nil {
+		if err := node.CheckAddress(flag.value); err != nil {
 			return fmt.Errorf("--%s: %w", flag.name, err)
 		}
 	}
@@ -157,12 +151,16 @@ func (f *clusterFlags) cluster(insecure bool, log *slog.Logger) *node.Cluster {
 	if f.ClusterCert != "" {
 		channel.TLS = &peer.TLSFiles{Cert: f.ClusterCert, Key: f.ClusterKey, CA: f.ClusterCA}
 	}
+	join, await := f.Join, f.Join == joinWait
+	if await {
+		join = ""
+	}
 	timing := node.LAN
 	if f.ClusterTiming == "wan" {
 		timing = node.WAN
 	}
 	return &node.Cluster{
-		Name: f.Name, Listen: node.ListenPeer(channel), Members: members, Join: f.Join, Timing: timing,
+		Name: f.Name, Listen: node.ListenPeer(channel), Members: members, Join: join, Await: await, Timing: timing,
 	}
 }
 

@@ -57,6 +57,7 @@ func (s *serveCmd) openNode(ctx context.Context, log *slog.Logger, metrics *serv
 	}
 	return node.Open(ctx, node.Config{
 		Dir:         dir,
+		Version:     version(),
 		Settings:    s.settings(),
 		Logger:      log,
 		Observer:    metrics,

@@ -11,9 +11,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Version is the newest entry format that this server reads, and the one that it writes.
-const Version = 1
-
 // Bounds of one entry. An entry beyond them is never written by a server and is refused when read.
 const (
 	MaxCommandsPerEntry = 1024
@@ -24,12 +21,6 @@ const (
 // server that skips what others apply disagrees with them from then on.
 var ErrNotUnderstood = errors.New("log entry not understood")
 
-// NewEntry returns an entry of this version's format that holds cmds, with a clock reading (nanoseconds of cluster time)
-// that was taken in the given term.
-func NewEntry(term uint64, time int64, cmds []*Command) *Entry {
-	return &Entry{Version: Version, Term: term, Time: time, Commands: cmds}
-}
-
 // Encode returns the bytes of e. It fails if a string is not valid UTF-8; Check tells beforehand which command that is.
 func Encode(e *Entry) ([]byte, error) {
 	out, err := proto.Marshal(e)
@@ -37,34 +28,6 @@ func Encode(e *Entry) ([]byte, error) {
 		return nil, fmt.Errorf("encode entry: %w", err)
 	}
 	return out, nil
-}
-
-// Decode reads an entry. The error wraps ErrNotUnderstood when the entry asks for a newer version, carries a command or
-// field that this version does not know, or is out of bounds.
-func Decode(data []byte) (*Entry, error) {
-	if len(data) > MaxEntryBytes {
-		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrNotUnderstood, len(data), MaxEntryBytes)
-	}
-	var e Entry
-	if err := proto.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotUnderstood, err)
-	}
-	if e.GetVersion() < 1 || e.GetVersion() > Version {
-		return nil, fmt.Errorf("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
-			ErrNotUnderstood, e.GetVersion(), Version)
-	}
-	if len(e.GetCommands()) > MaxCommandsPerEntry {
-		return nil, fmt.Errorf("%w: %d commands, more than %d", ErrNotUnderstood, len(e.GetCommands()), MaxCommandsPerEntry)
-	}
-	if len(e.ProtoReflect().GetUnknown()) > 0 {
-		return nil, fmt.Errorf("%w: it has a field that this server does not know", ErrNotUnderstood)
-	}
-	for i, c := range e.GetCommands() {
-		if err := checkKnown(c); err != nil {
-			return nil, fmt.Errorf("%w: command %d %w", ErrNotUnderstood, i, err)
-		}
-	}
-	return &e, nil
 }
 
 var (
@@ -108,6 +71,8 @@ func opMessage(c *Command) protoreflect.Message {
 		return op.EndSession.ProtoReflect()
 	case *Command_Configure:
 		return op.Configure.ProtoReflect()
+	case *Command_Raise:
+		return op.Raise.ProtoReflect()
 	}
 	return nil
 }
@@ -185,3 +150,6 @@ func FromEndSession(e *EndSession) *Command { return &Command{Op: &Command_EndSe
 
 // FromConfigure wraps c.
 func FromConfigure(c *Configure) *Command { return &Command{Op: &Command_Configure{Configure: c}} }
+
+// FromRaise wraps r.
+func FromRaise(r *Raise) *Command { return &Command{Op: &Command_Raise{Raise: r}} }

@@ -6,8 +6,23 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// PeerVersion is the newest version of the protocol between nodes that this server speaks.
+// PeerVersion is the newest version of the protocol between nodes that this server speaks. It is raised when a request
+// gets another meaning; one of a new kind is refused anyhow by a node that does not know it.
 const PeerVersion = 1
+
+// requestVersion is the lowest version of the protocol that a receiver of any request must know. While nodes are upgraded
+// one after the other, each must understand the others, so it is not the newest.
+const requestVersion = 1
+
+// EncodeRequest returns the bytes of r, with the version that its receiver must know.
+func EncodeRequest(r *PeerRequest) ([]byte, error) {
+	r.Version = requestVersion
+	out, err := proto.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	return out, nil
+}
 
 // DecodeRequest reads a request of another node. Requests of a newer protocol are refused.
 func DecodeRequest(data []byte) (*PeerRequest, error) {

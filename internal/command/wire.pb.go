@@ -82,13 +82,14 @@ func (PeerError_Code) EnumDescriptor() ([]byte, []int) {
 type WireOutcome_Failure int32
 
 const (
-	WireOutcome_NONE            WireOutcome_Failure = 0
-	WireOutcome_STOPPING        WireOutcome_Failure = 1
-	WireOutcome_UNAVAILABLE     WireOutcome_Failure = 2
-	WireOutcome_OUTCOME_UNKNOWN WireOutcome_Failure = 3
-	WireOutcome_DISK_FULL       WireOutcome_Failure = 4
-	WireOutcome_OVERLOADED      WireOutcome_Failure = 5
-	WireOutcome_MALFORMED       WireOutcome_Failure = 6
+	WireOutcome_NONE              WireOutcome_Failure = 0
+	WireOutcome_STOPPING          WireOutcome_Failure = 1
+	WireOutcome_UNAVAILABLE       WireOutcome_Failure = 2
+	WireOutcome_OUTCOME_UNKNOWN   WireOutcome_Failure = 3
+	WireOutcome_DISK_FULL         WireOutcome_Failure = 4
+	WireOutcome_OVERLOADED        WireOutcome_Failure = 5
+	WireOutcome_MALFORMED         WireOutcome_Failure = 6
+	WireOutcome_NOT_YET_SUPPORTED WireOutcome_Failure = 7
 )
 
 // Enum value maps for WireOutcome_Failure.
@@ -101,15 +102,17 @@ var (
 		4: "DISK_FULL",
 		5: "OVERLOADED",
 		6: "MALFORMED",
+		7: "NOT_YET_SUPPORTED",
 	}
 	WireOutcome_Failure_value = map[string]int32{
-		"NONE":            0,
-		"STOPPING":        1,
-		"UNAVAILABLE":     2,
-		"OUTCOME_UNKNOWN": 3,
-		"DISK_FULL":       4,
-		"OVERLOADED":      5,
-		"MALFORMED":       6,
+		"NONE":              0,
+		"STOPPING":          1,
+		"UNAVAILABLE":       2,
+		"OUTCOME_UNKNOWN":   3,
+		"DISK_FULL":         4,
+		"OVERLOADED":        5,
+		"MALFORMED":         6,
+		"NOT_YET_SUPPORTED": 7,
 	}
 )
 
@@ -147,6 +150,7 @@ const (
 	Change_REMOVE      Change_Kind = 1
 	Change_PROMOTE     Change_Kind = 2
 	Change_TRANSFER    Change_Kind = 3
+	Change_ADD         Change_Kind = 4
 )
 
 // Enum value maps for Change_Kind.
@@ -156,12 +160,14 @@ var (
 		1: "REMOVE",
 		2: "PROMOTE",
 		3: "TRANSFER",
+		4: "ADD",
 	}
 	Change_Kind_value = map[string]int32{
 		"UNSPECIFIED": 0,
 		"REMOVE":      1,
 		"PROMOTE":     2,
 		"TRANSFER":    3,
+		"ADD":         4,
 	}
 )
 
@@ -204,6 +210,7 @@ type PeerRequest struct {
 	//	*PeerRequest_Join
 	//	*PeerRequest_Change
 	//	*PeerRequest_Tell
+	//	*PeerRequest_Adopt
 	Op            isPeerRequest_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -307,6 +314,15 @@ func (x *PeerRequest) GetTell() *Tell {
 	return nil
 }
 
+func (x *PeerRequest) GetAdopt() *Adopt {
+	if x != nil {
+		if x, ok := x.Op.(*PeerRequest_Adopt); ok {
+			return x.Adopt
+		}
+	}
+	return nil
+}
+
 type isPeerRequest_Op interface {
 	isPeerRequest_Op()
 }
@@ -335,6 +351,10 @@ type PeerRequest_Tell struct {
 	Tell *Tell `protobuf:"bytes,7,opt,name=tell,proto3,oneof"`
 }
 
+type PeerRequest_Adopt struct {
+	Adopt *Adopt `protobuf:"bytes,8,opt,name=adopt,proto3,oneof"`
+}
+
 func (*PeerRequest_Forward) isPeerRequest_Op() {}
 
 func (*PeerRequest_ReadIndex) isPeerRequest_Op() {}
@@ -347,6 +367,8 @@ func (*PeerRequest_Change) isPeerRequest_Op() {}
 
 func (*PeerRequest_Tell) isPeerRequest_Op() {}
 
+func (*PeerRequest_Adopt) isPeerRequest_Op() {}
+
 type PeerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Op:
@@ -357,6 +379,7 @@ type PeerResponse struct {
 	//	*PeerResponse_Join
 	//	*PeerResponse_Change
 	//	*PeerResponse_Tell
+	//	*PeerResponse_Adopt
 	Op isPeerResponse_Op `protobuf_oneof:"op"`
 	// Why there is no answer; one of the codes below, and a sentence.
 	Error         *PeerError `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`
@@ -455,6 +478,15 @@ func (x *PeerResponse) GetTell() *Told {
 	return nil
 }
 
+func (x *PeerResponse) GetAdopt() *Adopted {
+	if x != nil {
+		if x, ok := x.Op.(*PeerResponse_Adopt); ok {
+			return x.Adopt
+		}
+	}
+	return nil
+}
+
 func (x *PeerResponse) GetError() *PeerError {
 	if x != nil {
 		return x.Error
@@ -490,6 +522,10 @@ type PeerResponse_Tell struct {
 	Tell *Told `protobuf:"bytes,6,opt,name=tell,proto3,oneof"`
 }
 
+type PeerResponse_Adopt struct {
+	Adopt *Adopted `protobuf:"bytes,7,opt,name=adopt,proto3,oneof"`
+}
+
 func (*PeerResponse_Forwarded) isPeerResponse_Op() {}
 
 func (*PeerResponse_ReadIndex) isPeerResponse_Op() {}
@@ -501,6 +537,8 @@ func (*PeerResponse_Join) isPeerResponse_Op() {}
 func (*PeerResponse_Change) isPeerResponse_Op() {}
 
 func (*PeerResponse_Tell) isPeerResponse_Op() {}
+
+func (*PeerResponse_Adopt) isPeerResponse_Op() {}
 
 type PeerError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1030,11 +1068,14 @@ type Greeting struct {
 	Members      []*Member `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`
 	AppliedIndex uint64    `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	// Nanoseconds since it last heard from the leader; 0 on the leader.
-	LastContact int64  `protobuf:"varint,8,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"`
-	DiskFull    bool   `protobuf:"varint,9,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
-	Version     string `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
-	// The newest log format that it reads.
-	LogVersion    uint32 `protobuf:"varint,11,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
+	LastContact int64 `protobuf:"varint,8,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"`
+	DiskFull    bool  `protobuf:"varint,9,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	// Of the program, for people.
+	Version string `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
+	// The newest version of the log that it knows.
+	LogVersion uint32 `protobuf:"varint,11,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
+	// It belongs to no cluster and waits for one that adopts it.
+	Waiting       bool `protobuf:"varint,12,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1187,13 @@ func (x *Greeting) GetLogVersion() uint32 {
 	return 0
 }
 
+func (x *Greeting) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1216,8 +1264,10 @@ func (x *Member) GetVoter() bool {
 
 // Join asks the leader to take a node with an empty log into the cluster.
 type Join struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Member        *Member                `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Member *Member                `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// The newest version of the log that the node knows; 0 is 1.
+	LogVersion    uint32 `protobuf:"varint,2,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1257,6 +1307,13 @@ func (x *Join) GetMember() *Member {
 		return x.Member
 	}
 	return nil
+}
+
+func (x *Join) GetLogVersion() uint32 {
+	if x != nil {
+		return x.LogVersion
+	}
+	return 0
 }
 
 type Joined struct {
@@ -1305,9 +1362,11 @@ func (x *Joined) GetClusterId() string {
 
 // Change asks the leader to change the membership.
 type Change struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          Change_Kind            `protobuf:"varint,1,opt,name=kind,proto3,enum=doubledutch.command.Change_Kind" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Change_Kind            `protobuf:"varint,1,opt,name=kind,proto3,enum=doubledutch.command.Change_Kind" json:"kind,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Add: where the node waits.
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1352,6 +1411,13 @@ func (x *Change) GetKind() Change_Kind {
 func (x *Change) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+func (x *Change) GetAddress() string {
+	if x != nil {
+		return x.Address
 	}
 	return ""
 }
@@ -1533,11 +1599,109 @@ func (*Told) Descriptor() ([]byte, []int) {
 	return file_internal_command_wire_proto_rawDescGZIP(), []int{18}
 }
 
+// Adopt tells a node that waits for it to which cluster it belongs from now on.
+type Adopt struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Whom the sender means; of the instance, its beginning will do. Another node at the same address is not adopted.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Instance      string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Adopt) Reset() {
+	*x = Adopt{}
+	mi := &file_internal_command_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Adopt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Adopt) ProtoMessage() {}
+
+func (x *Adopt) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Adopt.ProtoReflect.Descriptor instead.
+func (*Adopt) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Adopt) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Adopt) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Adopt) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+type Adopted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Adopted) Reset() {
+	*x = Adopted{}
+	mi := &file_internal_command_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Adopted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Adopted) ProtoMessage() {}
+
+func (x *Adopted) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_command_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Adopted.ProtoReflect.Descriptor instead.
+func (*Adopted) Descriptor() ([]byte, []int) {
+	return file_internal_command_wire_proto_rawDescGZIP(), []int{20}
+}
+
 var File_internal_command_wire_proto protoreflect.FileDescriptor
 
 const file_internal_command_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x1binternal/command/wire.proto\x12\x13doubledutch.command\x1a\x1einternal/command/command.proto\"\xf5\x02\n" +
+	"\x1binternal/command/wire.proto\x12\x13doubledutch.command\x1a\x1einternal/command/command.proto\"\xa9\x03\n" +
 	"\vPeerRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x128\n" +
 	"\aforward\x18\x02 \x01(\v2\x1c.doubledutch.command.ForwardH\x00R\aforward\x12?\n" +
@@ -1546,8 +1710,9 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\x05hello\x18\x04 \x01(\v2\x1a.doubledutch.command.HelloH\x00R\x05hello\x12/\n" +
 	"\x04join\x18\x05 \x01(\v2\x19.doubledutch.command.JoinH\x00R\x04join\x125\n" +
 	"\x06change\x18\x06 \x01(\v2\x1b.doubledutch.command.ChangeH\x00R\x06change\x12/\n" +
-	"\x04tell\x18\a \x01(\v2\x19.doubledutch.command.TellH\x00R\x04tellB\x04\n" +
-	"\x02op\"\xa0\x03\n" +
+	"\x04tell\x18\a \x01(\v2\x19.doubledutch.command.TellH\x00R\x04tell\x122\n" +
+	"\x05adopt\x18\b \x01(\v2\x1a.doubledutch.command.AdoptH\x00R\x05adoptB\x04\n" +
+	"\x02op\"\xd6\x03\n" +
 	"\fPeerResponse\x12>\n" +
 	"\tforwarded\x18\x01 \x01(\v2\x1e.doubledutch.command.ForwardedH\x00R\tforwarded\x12A\n" +
 	"\n" +
@@ -1556,6 +1721,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\x04join\x18\x04 \x01(\v2\x1b.doubledutch.command.JoinedH\x00R\x04join\x126\n" +
 	"\x06change\x18\x05 \x01(\v2\x1c.doubledutch.command.ChangedH\x00R\x06change\x12/\n" +
 	"\x04tell\x18\x06 \x01(\v2\x19.doubledutch.command.ToldH\x00R\x04tell\x124\n" +
+	"\x05adopt\x18\a \x01(\v2\x1c.doubledutch.command.AdoptedH\x00R\x05adopt\x124\n" +
 	"\x05error\x18\x0f \x01(\v2\x1e.doubledutch.command.PeerErrorR\x05errorB\x04\n" +
 	"\x02op\"\xb7\x01\n" +
 	"\tPeerError\x127\n" +
@@ -1571,7 +1737,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\aForward\x128\n" +
 	"\bcommands\x18\x01 \x03(\v2\x1c.doubledutch.command.CommandR\bcommands\"I\n" +
 	"\tForwarded\x12<\n" +
-	"\boutcomes\x18\x01 \x03(\v2 .doubledutch.command.WireOutcomeR\boutcomes\"\x98\x04\n" +
+	"\boutcomes\x18\x01 \x03(\v2 .doubledutch.command.WireOutcomeR\boutcomes\"\xb0\x04\n" +
 	"\vWireOutcome\x12B\n" +
 	"\afailure\x18\x01 \x01(\x0e2(.doubledutch.command.WireOutcome.FailureR\afailure\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12-\n" +
@@ -1586,7 +1752,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	" \x01(\x03R\breleased\x127\n" +
 	"\x06holder\x18\v \x01(\v2\x1f.doubledutch.command.WireHolderR\x06holder\x12\x16\n" +
 	"\x06detail\x18\f \x01(\tR\x06detail\x12\x10\n" +
-	"\x03now\x18\r \x01(\x03R\x03now\"u\n" +
+	"\x03now\x18\r \x01(\x03R\x03now\"\x8c\x01\n" +
 	"\aFailure\x12\b\n" +
 	"\x04NONE\x10\x00\x12\f\n" +
 	"\bSTOPPING\x10\x01\x12\x0f\n" +
@@ -1595,7 +1761,8 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\tDISK_FULL\x10\x04\x12\x0e\n" +
 	"\n" +
 	"OVERLOADED\x10\x05\x12\r\n" +
-	"\tMALFORMED\x10\x06\"\xe9\x01\n" +
+	"\tMALFORMED\x10\x06\x12\x15\n" +
+	"\x11NOT_YET_SUPPORTED\x10\a\"\xe9\x01\n" +
 	"\n" +
 	"WireHolder\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1a\n" +
@@ -1610,7 +1777,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\vReadIndexAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03now\x18\x02 \x01(\x03R\x03now\"\a\n" +
-	"\x05Hello\"\xe0\x02\n" +
+	"\x05Hello\"\xfa\x02\n" +
 	"\bGreeting\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -1625,26 +1792,31 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x1f\n" +
 	"\vlog_version\x18\v \x01(\rR\n" +
-	"logVersion\"h\n" +
+	"logVersion\x12\x18\n" +
+	"\awaiting\x18\f \x01(\bR\awaiting\"h\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05voter\x18\x04 \x01(\bR\x05voter\";\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\"\\\n" +
 	"\x04Join\x123\n" +
-	"\x06member\x18\x01 \x01(\v2\x1b.doubledutch.command.MemberR\x06member\"'\n" +
+	"\x06member\x18\x01 \x01(\v2\x1b.doubledutch.command.MemberR\x06member\x12\x1f\n" +
+	"\vlog_version\x18\x02 \x01(\rR\n" +
+	"logVersion\"'\n" +
 	"\x06Joined\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\x92\x01\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xb5\x01\n" +
 	"\x06Change\x124\n" +
 	"\x04kind\x18\x01 \x01(\x0e2 .doubledutch.command.Change.KindR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\">\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\"G\n" +
 	"\x04Kind\x12\x0f\n" +
 	"\vUNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
 	"\x06REMOVE\x10\x01\x12\v\n" +
 	"\aPROMOTE\x10\x02\x12\f\n" +
-	"\bTRANSFER\x10\x03\"\t\n" +
+	"\bTRANSFER\x10\x03\x12\a\n" +
+	"\x03ADD\x10\x04\"\t\n" +
 	"\aChanged\"7\n" +
 	"\x04Tell\x12/\n" +
 	"\x05fates\x18\x01 \x03(\v2\x19.doubledutch.command.FateR\x05fates\"t\n" +
@@ -1654,7 +1826,13 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"attachment\x18\x02 \x01(\x06R\n" +
 	"attachment\x12:\n" +
 	"\aoutcome\x18\x03 \x01(\v2 .doubledutch.command.WireOutcomeR\aoutcome\"\x06\n" +
-	"\x04ToldB:Z8github.com/doubledutch-lock/doubledutch/internal/commandb\x06proto3"
+	"\x04Told\"V\n" +
+	"\x05Adopt\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\"\t\n" +
+	"\aAdoptedB:Z8github.com/doubledutch-lock/doubledutch/internal/commandb\x06proto3"
 
 var (
 	file_internal_command_wire_proto_rawDescOnce sync.Once
@@ -1669,7 +1847,7 @@ func file_internal_command_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_command_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_internal_command_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_internal_command_wire_proto_goTypes = []any{
 	(PeerError_Code)(0),      // 0: doubledutch.command.PeerError.Code
 	(WireOutcome_Failure)(0), // 1: doubledutch.command.WireOutcome.Failure
@@ -1693,8 +1871,10 @@ var file_internal_command_wire_proto_goTypes = []any{
 	(*Tell)(nil),             // 19: doubledutch.command.Tell
 	(*Fate)(nil),             // 20: doubledutch.command.Fate
 	(*Told)(nil),             // 21: doubledutch.command.Told
-	(*Command)(nil),          // 22: doubledutch.command.Command
-	(Mode)(0),                // 23: doubledutch.command.Mode
+	(*Adopt)(nil),            // 22: doubledutch.command.Adopt
+	(*Adopted)(nil),          // 23: doubledutch.command.Adopted
+	(*Command)(nil),          // 24: doubledutch.command.Command
+	(Mode)(0),                // 25: doubledutch.command.Mode
 }
 var file_internal_command_wire_proto_depIdxs = []int32{
 	6,  // 0: doubledutch.command.PeerRequest.forward:type_name -> doubledutch.command.Forward
@@ -1703,30 +1883,32 @@ var file_internal_command_wire_proto_depIdxs = []int32{
 	15, // 3: doubledutch.command.PeerRequest.join:type_name -> doubledutch.command.Join
 	17, // 4: doubledutch.command.PeerRequest.change:type_name -> doubledutch.command.Change
 	19, // 5: doubledutch.command.PeerRequest.tell:type_name -> doubledutch.command.Tell
-	7,  // 6: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
-	11, // 7: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
-	13, // 8: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
-	16, // 9: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
-	18, // 10: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
-	21, // 11: doubledutch.command.PeerResponse.tell:type_name -> doubledutch.command.Told
-	5,  // 12: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
-	0,  // 13: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
-	22, // 14: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
-	8,  // 15: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
-	1,  // 16: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
-	23, // 17: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
-	9,  // 18: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
-	23, // 19: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
-	14, // 20: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
-	14, // 21: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
-	2,  // 22: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
-	20, // 23: doubledutch.command.Tell.fates:type_name -> doubledutch.command.Fate
-	8,  // 24: doubledutch.command.Fate.outcome:type_name -> doubledutch.command.WireOutcome
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	22, // 6: doubledutch.command.PeerRequest.adopt:type_name -> doubledutch.command.Adopt
+	7,  // 7: doubledutch.command.PeerResponse.forwarded:type_name -> doubledutch.command.Forwarded
+	11, // 8: doubledutch.command.PeerResponse.read_index:type_name -> doubledutch.command.ReadIndexAt
+	13, // 9: doubledutch.command.PeerResponse.hello:type_name -> doubledutch.command.Greeting
+	16, // 10: doubledutch.command.PeerResponse.join:type_name -> doubledutch.command.Joined
+	18, // 11: doubledutch.command.PeerResponse.change:type_name -> doubledutch.command.Changed
+	21, // 12: doubledutch.command.PeerResponse.tell:type_name -> doubledutch.command.Told
+	23, // 13: doubledutch.command.PeerResponse.adopt:type_name -> doubledutch.command.Adopted
+	5,  // 14: doubledutch.command.PeerResponse.error:type_name -> doubledutch.command.PeerError
+	0,  // 15: doubledutch.command.PeerError.code:type_name -> doubledutch.command.PeerError.Code
+	24, // 16: doubledutch.command.Forward.commands:type_name -> doubledutch.command.Command
+	8,  // 17: doubledutch.command.Forwarded.outcomes:type_name -> doubledutch.command.WireOutcome
+	1,  // 18: doubledutch.command.WireOutcome.failure:type_name -> doubledutch.command.WireOutcome.Failure
+	25, // 19: doubledutch.command.WireOutcome.mode:type_name -> doubledutch.command.Mode
+	9,  // 20: doubledutch.command.WireOutcome.holder:type_name -> doubledutch.command.WireHolder
+	25, // 21: doubledutch.command.WireHolder.mode:type_name -> doubledutch.command.Mode
+	14, // 22: doubledutch.command.Greeting.members:type_name -> doubledutch.command.Member
+	14, // 23: doubledutch.command.Join.member:type_name -> doubledutch.command.Member
+	2,  // 24: doubledutch.command.Change.kind:type_name -> doubledutch.command.Change.Kind
+	20, // 25: doubledutch.command.Tell.fates:type_name -> doubledutch.command.Fate
+	8,  // 26: doubledutch.command.Fate.outcome:type_name -> doubledutch.command.WireOutcome
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_internal_command_wire_proto_init() }
@@ -1742,6 +1924,7 @@ func file_internal_command_wire_proto_init() {
 		(*PeerRequest_Join)(nil),
 		(*PeerRequest_Change)(nil),
 		(*PeerRequest_Tell)(nil),
+		(*PeerRequest_Adopt)(nil),
 	}
 	file_internal_command_wire_proto_msgTypes[1].OneofWrappers = []any{
 		(*PeerResponse_Forwarded)(nil),
@@ -1750,6 +1933,7 @@ func file_internal_command_wire_proto_init() {
 		(*PeerResponse_Join)(nil),
 		(*PeerResponse_Change)(nil),
 		(*PeerResponse_Tell)(nil),
+		(*PeerResponse_Adopt)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1757,7 +1941,7 @@ func file_internal_command_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_command_wire_proto_rawDesc), len(file_internal_command_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -54,7 +54,11 @@
 // session as key), NoSession or SessionPrivate, TooManyKeys, ModeMismatch, TooManyLocks, Held, TooManyWaiters,
 // TooManyHolders, TooManyKeys (of all), TooMuchText. An acquire that the queue grants is refused nothing any more.
 //
-// Tokens. Each grant, except a re-entrant one, takes the next integer. Tokens are unique over all locks.
+// Tokens. Each grant, except a re-entrant one, takes the next integer. Tokens are unique over all locks, and below 2^53.
+// Their upper 13 bits are the epoch, their lower 40 bits count within it; a counter that has run full goes on in the next
+// epoch, as integers do. BumpEpoch, for a table that was restored from a backup, begins an epoch: the next grant takes a
+// token that the cluster that was lost has not given since, unless it made 2^39 grants or more after the backup.
+// RenewAll, for the same table, starts all lifetimes anew: what was about to end may have been renewed after the backup.
 //
 // Lock delay. When a session expires, each lock that one of its keys held with lock_delay > 0 is blocked until the
 // entry's time plus the longest such delay. Release, EndSession and Abandon do not block. A blocked lock without
@@ -78,6 +82,10 @@
 // once the key is spent; if it was taken back without being spent, it is done anew; one that was refused as Held tells
 // about the lock as it is now). With another operation or key it is RequestMismatch. When a number has to be forgotten,
 // the smallest goes, and every number up to it is RequestTooOld from then on.
+//
+// Level. A Raise lifts the level to the version that it names; it is never lowered. What a table of some level does and
+// writes is what a server of that version would: another behaviour begins only with a level, so that servers of both
+// versions agree until then. The callers see to it that no command above the level is applied.
 //
 // Limits. All limits are in Settings, which are part of the replicated state. Over a limit on locks, waiters, sessions
 // or keys an Acquire or OpenSession is refused; what is held can always be renewed and released. Zero-valued fields in

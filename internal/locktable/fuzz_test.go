@@ -57,9 +57,6 @@ func snapshotSeeds(f *testing.F) [][]byte {
 				f.Fatal(err)
 			}
 		}
-		if w.snap != nil {
-			w.snap.s.Close()
-		}
 		data, err := snapshotBytes(w.t, 10)
 		if err != nil {
 			f.Fatal(err)
@@ -172,9 +169,6 @@ func TestSeal(t *testing.T) {
 		if err := w.step(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if w.snap != nil {
-		w.snap.s.Close()
 	}
 	data, err := snapshotBytes(w.t, 4)
 	if err != nil {

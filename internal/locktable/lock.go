@@ -158,8 +158,8 @@ func (l *lock) admits(m Mode) bool {
 
 // touch must be called before l or one of its claims changes.
 func (t *Table) touch(l *lock) {
-	if t.snapshot != nil {
-		t.snapshot.keepLock(l)
+	for _, s := range t.snapshots {
+		s.keepLock(l)
 	}
 }
 

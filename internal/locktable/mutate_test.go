@@ -28,9 +28,6 @@ func TestRestoreMutated(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if w.snap != nil {
-				w.snap.s.Close()
-			}
 			var err error
 			if data, err = snapshotBytes(w.t, 10); err != nil {
 				t.Fatal(err)

@@ -30,7 +30,7 @@ type world struct {
 	g     *generator
 	log   []logEntry
 	steps int
-	snap  *runningSnapshot
+	snaps []*runningSnapshot
 	full  bool // keep the log and hash after every entry
 	hash  [][32]byte
 }
@@ -91,8 +91,11 @@ func (w *world) sometimes() error {
 			return err
 		}
 	}
-	if w.snap != nil {
-		return w.snapshotChunk()
+	if len(w.snaps) > 0 {
+		if w.steps%64 == 22 {
+			w.beginSnapshot() // a second one, some records behind the first
+		}
+		return w.snapshotChunks()
 	}
 	switch w.steps % 64 {
 	case 0:
@@ -102,32 +105,45 @@ func (w *world) sometimes() error {
 		}
 		w.t = n
 	case 20:
-		hash := w.t.Hash()
-		w.snap = &runningSnapshot{s: w.t.Snapshot(), hash: hash}
+		w.beginSnapshot()
 	}
 	return nil
 }
 
-// snapshotChunk takes the next record of the running snapshot. It must show the state at its beginning.
-func (w *world) snapshotChunk() error {
-	b, err := w.snap.s.Next(1)
-	w.snap.data = append(w.snap.data, b...)
+func (w *world) beginSnapshot() {
+	hash := w.t.Hash()
+	w.snaps = append(w.snaps, &runningSnapshot{s: w.t.Snapshot(), hash: hash})
+}
+
+// snapshotChunks takes the next record of each running snapshot.
+func (w *world) snapshotChunks() (err error) {
+	w.snaps = slices.DeleteFunc(w.snaps, func(r *runningSnapshot) bool {
+		done, e := r.chunk()
+		err = errors.Join(err, e)
+		return done
+	})
+	return err
+}
+
+// chunk takes the next record, and says whether that was all. The whole must show the state at the beginning.
+func (r *runningSnapshot) chunk() (done bool, err error) {
+	b, err := r.s.Next(1)
+	r.data = append(r.data, b...)
 	if err == nil {
-		return nil
+		return false, nil
 	}
 	if !errors.Is(err, io.EOF) {
-		return err
+		return true, err
 	}
-	w.snap.s.Close()
-	n, err := Restore(bytes.NewReader(w.snap.data))
+	r.s.Close()
+	n, err := Restore(bytes.NewReader(r.data))
 	if err != nil {
-		return fmt.Errorf("restore of a snapshot taken during commands: %w", err)
+		return true, fmt.Errorf("restore of a snapshot taken during commands: %w", err)
 	}
-	if n.Hash() != w.snap.hash {
-		return errors.New("a snapshot taken during commands does not show the state at its beginning")
+	if n.Hash() != r.hash {
+		return true, errors.New("a snapshot taken during commands does not show the state at its beginning")
 	}
-	w.snap = nil
-	return n.CheckInvariants()
+	return true, n.CheckInvariants()
 }
 
 func (w *world) sameViews() error {
@@ -316,7 +332,7 @@ func rapidRun(t *rapid.T) {
 			}
 		},
 		"restore": func(t *rapid.T) {
-			if w.snap != nil {
+			if len(w.snaps) > 0 {
 				t.Skip("a snapshot is being taken")
 			}
 			n, err := snapshotRestore(w.t)

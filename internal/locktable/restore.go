@@ -19,19 +19,20 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// ErrBadSnapshot marks a snapshot that is damaged, cut short, or of a newer version than this server knows.
+// ErrBadSnapshot marks a snapshot that is damaged, cut short, or of a newer version than this server knows; then the error
+// wraps command.ErrNotUnderstood as well.
 var ErrBadSnapshot = errors.New("bad snapshot")
-
-// Tokens stay below 2^53, so that every JSON reader keeps them whole.
-const maxToken = 1 << 53
 
 // One lock with all its claims is one record.
 const maxRecordBytes = 1 << 30
 
 // Restore reads what a Snapshot wrote and returns a table that goes on exactly as the original would. The error wraps
 // ErrBadSnapshot, or what r said.
-func Restore(r io.Reader) (*Table, error) {
-	rs := restorer{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim)}
+func Restore(r io.Reader) (*Table, error) { return RestoreUpTo(r, command.Version) }
+
+// RestoreUpTo is Restore for a server that knows versions up to newest.
+func RestoreUpTo(r io.Reader, newest uint32) (*Table, error) {
+	rs := restorer{newest: newest, in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), members: make(map[*session][]*claim)}
 	if err := rs.run(); err != nil {
 		return nil, err
 	}
@@ -47,6 +48,7 @@ func bad(format string, args ...any) error {
 
 // restorer reads the records of a snapshot in their order: header, sessions, locks, spent keys, trailer.
 type restorer struct {
+	newest  uint32
 	in      *bufio.Reader
 	sum     hash.Hash
 	buf     bytes.Buffer
@@ -105,7 +107,7 @@ func (r *restorer) checkForm(rec *command.Record) (err error) {
 		return bad("a record is not in the form in which records are written")
 	}
 	if hasUnknown(rec.ProtoReflect()) {
-		return bad("it has a field that this server does not know; run a newer server")
+		return bad("%w: it has a field that this server does not know; run a newer server on this data", command.ErrNotUnderstood)
 	}
 	return nil
 }
@@ -145,7 +147,7 @@ func (r *restorer) take(rec *command.Record) error {
 	case *command.Record_Trailer:
 		return r.inPart(partTrailer, "", func() error { return r.takeTrailer(kind.Trailer) })
 	}
-	return bad("it has a record that this server does not know")
+	return bad("%w: it has a record that this server does not know", command.ErrNotUnderstood)
 }
 
 // inPart calls f after checking that the parts come in order, and the records of a part too.
@@ -161,8 +163,9 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 	switch {
 	case r.part != partHeader:
 		return bad("it has two headers")
-	case h.GetVersion() < 1 || h.GetVersion() > SnapshotVersion:
-		return bad("it has format version %d, this server knows up to %d; run a newer server", h.GetVersion(), SnapshotVersion)
+	case h.GetVersion() < 1 || h.GetVersion() > r.newest:
+		return bad("%w: it has format version %d, this server knows up to %d; run a newer server on this data",
+			command.ErrNotUnderstood, h.GetVersion(), r.newest)
 	case h.GetNow() < 0:
 		return bad("its clock is negative")
 	case h.GetLastToken() >= maxToken || h.GetLastSeq() >= maxToken:
@@ -172,6 +175,7 @@ func (r *restorer) takeHeader(h *command.SnapshotHeader) error {
 		return bad("%w", err)
 	}
 	r.table = New(h.GetSettings())
+	r.table.level = h.GetVersion()
 	r.table.now, r.table.lastToken, r.table.lastSeq = Time(h.GetNow()), h.GetLastToken(), h.GetLastSeq()
 	r.part = partSessions
 	return nil

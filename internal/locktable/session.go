@@ -112,8 +112,8 @@ func (s *session) renew(now Time, ttl time.Duration) {
 
 // touchSession must be called before s itself changes.
 func (t *Table) touchSession(s *session) {
-	if t.snapshot != nil {
-		t.snapshot.keepSession(s)
+	for _, x := range t.snapshots {
+		x.keepSession(s)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/tidwall/btree"
 	"google.golang.org/protobuf/encoding/protodelim"
@@ -13,10 +14,7 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
-// SnapshotVersion is the newest snapshot format that this server reads, and the one that it writes.
-const SnapshotVersion = 1
-
-// Snapshot writes a table as it was when the snapshot was taken, while entries are applied in between. The maps are
+// Snapshot writes a table, in the form of the table's level, as it was when the snapshot was taken, while entries are applied in between. The maps are
 // copied on write; of a lock or session that is about to change before it was written, the image is kept first. All
 // calls, like those to the table, must be serialised.
 type Snapshot struct {
@@ -49,21 +47,19 @@ const (
 	partEnd
 )
 
-// Snapshot begins a snapshot of the present state. It takes constant time. There can be one at a time; Close it before
-// the next.
+// Snapshot begins a snapshot of the present state. It takes constant time. There can be several at a time, each of which
+// costs a little with every first change of a lock until it is closed.
 func (t *Table) Snapshot() *Snapshot {
-	if t.snapshot != nil {
-		panic("locktable: the previous snapshot is not closed")
-	}
-	t.snapshot = t.newSnapshot()
-	return t.snapshot
+	s := t.newSnapshot()
+	t.snapshots = append(t.snapshots, s)
+	return s
 }
 
 func (t *Table) newSnapshot() *Snapshot {
 	return &Snapshot{
 		table: t,
 		header: &command.SnapshotHeader{
-			Version: SnapshotVersion, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
+			Version: t.level, Now: int64(t.now), LastToken: t.lastToken, LastSeq: t.lastSeq, Settings: t.settings,
 		},
 		sessions:      t.sessions.Copy(),
 		locks:         t.locks.Copy(),
@@ -74,11 +70,9 @@ func (t *Table) newSnapshot() *Snapshot {
 	}
 }
 
-// Close ends the snapshot, written to its end or not.
+// Close ends the snapshot, written to its end or not. To call it again is harmless.
 func (s *Snapshot) Close() {
-	if s.table.snapshot == s {
-		s.table.snapshot = nil
-	}
+	s.table.snapshots = slices.DeleteFunc(s.table.snapshots, func(x *Snapshot) bool { return x == s })
 }
 
 // Next returns the next chunk of up to most records (a record is a session, a lock with all its claims, or a thousand

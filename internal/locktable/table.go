@@ -12,8 +12,9 @@ import (
 // Table is the state of all locks. Its owner serialises all calls.
 type Table struct {
 	now       Time
-	lastToken uint64
+	lastToken uint64 // see epoch.go
 	lastSeq   uint64
+	level     uint32 // the version of commands that all members know, as the log says
 	settings  *command.Settings
 
 	locks    btree.Map[string, *lock]
@@ -26,8 +27,8 @@ type Table struct {
 	counts Stats
 	text   uint64 // bytes of names, owners and metadata
 
-	// The snapshot that is being written, if any: it must see things as they were.
-	snapshot *Snapshot
+	// The snapshots that are being written: they must see things as they were.
+	snapshots []*Snapshot
 
 	// Of the entry that is being applied.
 	outcomes []Outcome
@@ -39,7 +40,7 @@ func New(s *command.Settings) *Table {
 	if err := CheckSettings(s); err != nil {
 		panic("locktable: " + err.Error())
 	}
-	return &Table{settings: proto.CloneOf(s)}
+	return &Table{level: 1, settings: proto.CloneOf(s)}
 }
 
 // Now returns the cluster time of the newest entry.
@@ -47,6 +48,9 @@ func (t *Table) Now() Time { return t.now }
 
 // Settings returns the replicated limits. They must not be modified.
 func (t *Table) Settings() *command.Settings { return t.settings }
+
+// Level returns the version up to which commands may be applied: 1, or what a Raise has raised it to.
+func (t *Table) Level() uint32 { return t.level }
 
 // NextDeadline returns the time of the earliest deadline, and false if nothing can expire.
 func (t *Table) NextDeadline() (Time, bool) { return t.timers.next() }
@@ -96,6 +100,9 @@ func (t *Table) execute(c *command.Command) Outcome {
 		return t.endSession(op.EndSession)
 	case *command.Command_Configure:
 		return t.configure(op.Configure)
+	case *command.Command_Raise:
+		t.level = max(t.level, op.Raise.GetVersion())
+		return Outcome{Code: Done}
 	}
 	// command.Decode lets no unknown command through; who feeds one by another way has a bug that must not be replicated.
 	panic("locktable: unknown command")

@@ -26,6 +26,12 @@ func (n *Node) answer(ctx context.Context, from Peer, r *command.PeerRequest) *c
 	if h := r.GetHello(); h != nil {
 		return &command.PeerResponse{Op: &command.PeerResponse_Hello{Hello: n.greeting()}}
 	}
+	if from.ClusterID == "" && r.GetJoin() == nil {
+		return peerError(command.PeerError_REFUSED, "only a member of the cluster may ask for this")
+	}
+	if a := r.GetAdopt(); a != nil {
+		return n.answerAdopt(ctx, from, a)
+	}
 	if t := r.GetTell(); t != nil {
 		return n.answerTell(t)
 	}
@@ -38,7 +44,7 @@ func (n *Node) answer(ctx context.Context, from Peer, r *command.PeerRequest) *c
 	case *command.PeerRequest_ReadIndex:
 		return n.answerRead()
 	case *command.PeerRequest_Join:
-		return n.answerJoin(from, op.Join.GetMember())
+		return n.answerJoin(from, op.Join)
 	case *command.PeerRequest_Change:
 		if err := n.change(op.Change); err != nil {
 			return peerRefusal(err)
@@ -142,7 +148,8 @@ func (n *Node) greeting() *command.Greeting {
 	me := n.self()
 	g := &command.Greeting{
 		ClusterId: n.store.ClusterID(), Name: me.Name, Instance: me.Instance, DiskFull: n.store.Full(),
-		LogVersion: command.Version, AppliedIndex: n.fsm.applied.Load(),
+		LogVersion: n.schema.Version(), Version: n.config.Version, AppliedIndex: n.fsm.applied.Load(),
+		Waiting: n.waiting.Load(),
 	}
 	r := n.raftRef.Load()
 	if r == nil {

@@ -30,3 +30,10 @@ func (g *askers) close() {
 	g.mu.Unlock()
 	g.inside.Wait()
 }
+
+// turn is a lock for what waits for other nodes while it is held. Unlike those of a sync.Mutex, its waiters let the clock of a synctest
+// bubble go on.
+type turn chan struct{}
+
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +58,19 @@ func acquireLater(ctx context.Context, n *Node, key string) <-chan answer {
 	return c
 }
 
+// receive returns what comes from c. It has to come within two minutes, which in a bubble are virtual: there, a node goes on
+// with its ticks for ever, so that who waits for nothing would be noticed by nobody.
+func receive[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(2 * time.Minute):
+		t.Fatal("nothing came within two minutes")
+		panic("unreachable")
+	}
+}
+
 func unanswered(t *testing.T, c <-chan answer) {
 	t.Helper()
 	synctest.Wait()
@@ -84,13 +99,13 @@ func TestGrantOfAnEarlierPlaceIsNotTold(t *testing.T) {
 		synctest.Wait()
 		second := acquireLater(t.Context(), n, "k")
 		open()
-		<-first
-		if a := <-other; a.err != nil || a.out.Code != locktable.Granted {
+		receive(t, first)
+		if a := receive(t, other); a.err != nil || a.out.Code != locktable.Granted {
 			t.Fatalf("x: code %d, error %v", a.out.Code, a.err)
 		}
 		unanswered(t, second)
 		mustRelease(t, n, "db", "x")
-		if a := <-second; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, second); a.err != nil || a.out.Code != locktable.Granted {
 			t.Errorf("k: code %d, error %v", a.out.Code, a.err)
 		}
 	})
@@ -108,10 +123,10 @@ func TestCancellationOfAnEarlierPlaceIsNotTold(t *testing.T) {
 		synctest.Wait()
 		second := acquireLater(t.Context(), n, "k")
 		open()
-		<-first
+		receive(t, first)
 		unanswered(t, second)
 		mustRelease(t, n, "db", "h")
-		if a := <-second; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, second); a.err != nil || a.out.Code != locktable.Granted {
 			t.Errorf("k: code %d, error %v", a.out.Code, a.err)
 		}
 	})
@@ -125,12 +140,12 @@ func TestNewerConnectionHasThePlace(t *testing.T) {
 		mustAcquire(t, n, acquireCmd("db", "h", 0), locktable.Granted)
 		older := acquireLater(t.Context(), n, "k")
 		newer := acquireLater(t.Context(), n, "k")
-		if a := <-older; a.err != nil || a.out.Code != locktable.Cancelled {
+		if a := receive(t, older); a.err != nil || a.out.Code != locktable.Cancelled {
 			t.Errorf("the older connection: code %d, error %v", a.out.Code, a.err)
 		}
 		unanswered(t, newer)
 		mustRelease(t, n, "db", "h")
-		if a := <-newer; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, newer); a.err != nil || a.out.Code != locktable.Granted {
 			t.Errorf("the newer connection: code %d, error %v", a.out.Code, a.err)
 		}
 	})
@@ -193,15 +208,24 @@ func TestParkedClientsLearnFromASnapshot(t *testing.T) {
 	acquire("a", "granted", 1)
 	acquire("b", "holder", 2)
 	acquire("b", "waiting", 3)
+	acquire("b", "superseded", 7) // its client has come back over 7, and 8 is the connection of before
+	acquire("c", "overtaken", 9)
+	acquire("d", "confirmed", 11) // by a renewal, so that it has no attachment any more
+	table.Apply(1, []*command.Command{command.FromRenew(&command.Renew{Name: "d", Key: keyOf("confirmed")})})
 	w := newWaiters()
 	view := func(f func(*locktable.Table)) { f(table) }
-	want := map[string]locktable.Code{"granted": locktable.Granted, "waiting": 0, "lost": locktable.Cancelled, "early": 0, "late": locktable.Cancelled}
+	want := map[string]locktable.Code{
+		"granted": locktable.Granted, "waiting": 0, "lost": locktable.Cancelled, "early": 0, "late": locktable.Cancelled,
+		"superseded": locktable.Cancelled, "overtaken": locktable.Cancelled, "confirmed": locktable.Granted,
+	}
 	parked := map[string]*waiter{}
-	for name, attachment := range map[string]uint64{"granted": 1, "waiting": 3, "lost": 4, "early": 5, "late": 6} {
+	for name, attachment := range map[string]uint64{
+		"granted": 1, "waiting": 3, "lost": 4, "early": 5, "late": 6, "superseded": 8, "overtaken": 10, "confirmed": 12,
+	} {
 		key, _ := locktable.ParseKey(keyOf(name))
 		parked[name] = w.park(key, attachment, false)
 	}
-	for _, name := range []string{"granted", "waiting", "lost"} {
+	for _, name := range []string{"granted", "waiting", "lost", "superseded", "overtaken", "confirmed"} {
 		w.queued(parked[name], 1, view)
 	}
 	w.queued(parked["early"], 2, view) // the table has not got as far
@@ -219,3 +243,44 @@ func TestParkedClientsLearnFromASnapshot(t *testing.T) {
 		}
 	}
 }
+
+// The same, by the way that a snapshot takes.
+func TestInstallingASnapshotTellsParkedClients(t *testing.T) {
+	c := Config{}.withDefaults()
+	leads := newFSM(c, newWaiters(), newFates(), nil)
+	a := acquireCmd("a", "k", time.Minute)
+	a.Attachment = 1
+	leads.table.Apply(1, []*command.Command{command.FromAcquire(a)})
+	snap, err := leads.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &keepingSink{}
+	if err := snap.Persist(sink); err != nil {
+		t.Fatal(err)
+	}
+	snap.Release()
+	follows := newFSM(c, newWaiters(), newFates(), nil)
+	key, _ := locktable.ParseKey(keyOf("k"))
+	parked := follows.waiters.park(key, 1, false)
+	follows.waiters.queued(parked, 1, follows.view)
+	if err := follows.Restore(io.NopCloser(&sink.data)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case o := <-parked.ended:
+		if o.Code != locktable.Granted || o.Token != 1 {
+			t.Errorf("code %d, token %d", o.Code, o.Token)
+		}
+	default:
+		t.Error("nobody has told it")
+	}
+}
+
+// keepingSink keeps what is written.
+type keepingSink struct {
+	countingSink
+	data bytes.Buffer
+}
+
+func (s *keepingSink) Write(p []byte) (int, error) { return s.data.Write(p) }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +26,8 @@ type Cluster struct {
 	Members map[string]string
 	// Join is the address of any member of a running cluster that this node shall join. It is ignored once the node has a log.
 	Join string
+	// Await has the node wait until a member of a running cluster adds it. It is ignored once the node has a log.
+	Await bool
 	// Timing fits the distance between the nodes. The zero value is LAN.
 	Timing Timing
 }
@@ -93,6 +98,22 @@ func CheckName(name string) error {
 	for _, c := range name {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 			return fmt.Errorf("the name of a node consists of letters, digits, - and _, not %q", c)
+		}
+	}
+	return nil
+}
+
+// CheckAddress returns what is wrong with the address of a node, or nil: it is HOST:PORT and nothing else, and not one that no
+// node can have (H16). What a host name leads to is checked when it is dialled.
+func CheckAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || host == "" || portErr != nil || n == 0 || strings.ContainsAny(host, "/@?#% ") {
+		return fmt.Errorf("%q is not the address of a node; write for example host1:7334", addr)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip = ip.Unmap(); ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
+			return fmt.Errorf("a node cannot have the address %s", addr)
 		}
 	}
 	return nil

@@ -102,6 +102,17 @@ func (l *link) Call(ctx context.Context, addr string, request []byte) ([]byte, e
 	return to.hooks.Handle(ctx, l.hooks.Self(), request)
 }
 
+// Meet reaches nodes that belong to no cluster.
+func (l *link) Meet(ctx context.Context, addr string, request []byte) ([]byte, error) {
+	l.net.mu.Lock()
+	to, cut := l.net.links[addr], l.net.cut[addr] || l.net.cut[l.addr]
+	l.net.mu.Unlock()
+	if to == nil || cut {
+		return nil, ErrNotDelivered
+	}
+	return to.hooks.Handle(ctx, l.hooks.Self(), request)
+}
+
 // trio is a cluster of three in memory.
 type trio struct {
 	*network
@@ -220,7 +231,7 @@ func TestWaiterOnAFollowerIsWoken(t *testing.T) {
 		unanswered(t, got)
 		released := time.Now()
 		mustRelease(t, f[0], "db", "a")
-		if a := <-got; a.err != nil || a.out.Code != locktable.Granted {
+		if a := receive(t, got); a.err != nil || a.out.Code != locktable.Granted {
 			t.Fatalf("code %d, error %v", a.out.Code, a.err)
 		}
 		// Not only when Raft tells the follower that the entry is committed: the leader tells its node at once.
@@ -245,7 +256,7 @@ func TestPlaceIsGivenUpAfterAnElection(t *testing.T) {
 		c.isolate(c.members[name], true)
 		time.Sleep(100 * time.Millisecond) // virtual; it still believes that it leads
 		cancel()
-		if a := <-place; !errors.Is(a.err, context.Canceled) {
+		if a := receive(t, place); !errors.Is(a.err, context.Canceled) {
 			t.Fatal(a.err)
 		}
 		time.Sleep(5 * time.Second) // virtual; longer than a command waits for a leader
@@ -273,7 +284,7 @@ func TestLeaderFailsAndNothingIsLost(t *testing.T) {
 		}
 		unanswered(t, place)
 		mustRelease(t, f[1], "db", "a")
-		if a := <-place; a.err != nil || a.out.Code != locktable.Granted || a.out.Token != held.Token+1 {
+		if a := receive(t, place); a.err != nil || a.out.Code != locktable.Granted || a.out.Token != held.Token+1 {
 			t.Errorf("code %d, token %d, error %v", a.out.Code, a.out.Token, a.err)
 		}
 		c.isolate(c.members[name], false)
@@ -324,6 +335,7 @@ func TestMinorityDecidesNothing(t *testing.T) {
 		name, old := c.leader()
 		mustAcquire(t, old, acquireCmd("db", "a", 0), locktable.Granted)
 		c.isolate(c.members[name], true)
+		synctest.Wait() // a heartbeat that was under way may still be answered
 		start := time.Now()
 		// At once, while it still believes that it leads: it must ask before it says anything.
 		if _, err := old.readIndex(); !errors.Is(err, ErrUnavailable) {
@@ -414,7 +426,7 @@ func TestRemovedNodeStops(t *testing.T) {
 		if err := leader.Remove(victim); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-removed; !errors.Is(err, ErrRemoved) {
+		if err := receive(t, removed); !errors.Is(err, ErrRemoved) {
 			t.Errorf("error %v", err)
 		}
 		mustAcquire(t, leader, acquireCmd("db", "a", 0), locktable.Granted)

@@ -15,6 +15,8 @@ var (
 	ErrDiskFull = errors.New("the disk is nearly full")
 	// ErrOverloaded: too many commands wait for the log. The command did not take effect.
 	ErrOverloaded = errors.New("too many requests at once")
+	// ErrNotYetSupported: a member of the cluster is of a version that does not know the command. A *NotYetError says which.
+	ErrNotYetSupported = errors.New("not every node of the cluster knows this yet")
 	// ErrMalformed: the command cannot be written to the log.
 	ErrMalformed = errors.New("malformed command")
 )

@@ -27,6 +27,8 @@ func (n *Node) enter(ctx context.Context) (*raft.Configuration, error) {
 		return n.alone(), nil
 	case c.Join != "":
 		return nil, n.join(ctx, c.Join)
+	case c.Await:
+		return nil, n.awaitAdoption(ctx)
 	case len(c.Members) > 0:
 		return n.form(ctx, c.Members)
 	default:
@@ -178,7 +180,7 @@ func (n *Node) tryJoin(ctx context.Context, addr string) (string, error) {
 	}
 	me := n.self()
 	res, err := n.askAt(ctx, leader, &command.PeerRequest{Op: &command.PeerRequest_Join{Join: &command.Join{
-		Member: &command.Member{Name: me.Name, Instance: me.Instance, Address: string(n.address())},
+		Member: &command.Member{Name: me.Name, Instance: me.Instance, Address: string(n.address())}, LogVersion: n.schema.Version(),
 	}}})
 	if err != nil {
 		return "", err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/doubledutch-lock/doubledutch/internal/backup"
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
@@ -22,6 +23,7 @@ const snapshotChunk = 256
 
 // fsm feeds the lock table with committed entries. hashicorp/raft calls Apply, Snapshot and Restore one at a time.
 type fsm struct {
+	schema   *command.Schema
 	stop     <-chan struct{} // closed: snapshots are broken off
 	fatal    func(error)
 	observer Observer
@@ -37,16 +39,20 @@ type fsm struct {
 
 	applied      atomic.Uint64 // index of the newest applied entry
 	progress     progress
-	live         atomic.Bool  // false while old entries are replayed: their events are no news
-	nextDeadline atomic.Int64 // locktable.Time, or math.MaxInt64
-	logBytes     atomic.Int64 // applied since the last snapshot
-	logEntries   atomic.Int64 // the same, in entries
+	live         atomic.Bool   // false while old entries are replayed: their events are no news
+	level        atomic.Uint32 // the table's
+	nextDeadline atomic.Int64  // locktable.Time, or math.MaxInt64
+	logBytes     atomic.Int64  // applied since the last snapshot
+	logEntries   atomic.Int64  // the same, in entries
 }
 
 func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
-	f := &fsm{stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates, table: locktable.New(locktable.DefaultSettings())}
+	f := &fsm{
+		schema: c.schema, stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates,
+		table: locktable.New(locktable.DefaultSettings()),
+	}
 	f.seen = c.simulation().Applied
-	f.nextDeadline.Store(math.MaxInt64)
+	f.note()
 	return f
 }
 
@@ -87,7 +93,7 @@ func (f *fsm) decode(data []byte) (*command.Entry, error) {
 	if own := f.own.Load(); own != nil && len(data) == len(own.data) && len(data) > 0 && &data[0] == &own.data[0] {
 		return own.entry, nil
 	}
-	return command.Decode(data)
+	return f.schema.Decode(data)
 }
 
 func (f *fsm) apply(e *command.Entry, term uint64) (locktable.Time, []locktable.Outcome, []locktable.Event) {
@@ -98,11 +104,13 @@ func (f *fsm) apply(e *command.Entry, term uint64) (locktable.Time, []locktable.
 		now = f.table.Now()
 	}
 	outcomes, events := f.table.Apply(now, e.GetCommands())
-	f.noteDeadline()
+	f.note()
 	return f.table.Now(), outcomes, events
 }
 
-func (f *fsm) noteDeadline() {
+// note keeps what is asked for often, outside of the lock.
+func (f *fsm) note() {
+	f.level.Store(f.table.Level())
 	if at, ok := f.table.NextDeadline(); ok {
 		f.nextDeadline.Store(int64(at))
 	} else {
@@ -130,6 +138,15 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	f.logBytes.Store(0)
 	f.logEntries.Store(0)
 	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot(), applied: f.applied.Load()}, nil
+}
+
+// snapshot begins a snapshot that is not raft's: the log is not cut after it. The header may name the entry before the
+// newest that is in the state.
+func (f *fsm) snapshot() (*fsmSnapshot, backup.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	applied := f.applied.Load()
+	return &fsmSnapshot{fsm: f, snap: f.table.Snapshot(), applied: applied}, tableHeader(f.table, applied)
 }
 
 // advance notes that everything up to index is applied, and wakes those who wait for it.
@@ -162,9 +179,13 @@ const snapshotMagic = "DDS1"
 
 // Restore replaces the table by the one that r holds.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	applied, t, err := readSnapshot(r)
+	applied, t, err := f.readSnapshot(r)
 	if err = errors.Join(err, r.Close()); err != nil {
-		return fmt.Errorf("restore snapshot: %w", err)
+		err = fmt.Errorf("restore snapshot: %w", err)
+		if errors.Is(err, command.ErrNotUnderstood) {
+			f.fatal(err) // raft would go on with an older snapshot, or try this one for ever
+		}
+		return err
 	}
 	f.replace(t)
 	f.advance(applied)
@@ -173,12 +194,12 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return nil
 }
 
-func readSnapshot(r io.Reader) (applied uint64, t *locktable.Table, err error) {
+func (f *fsm) readSnapshot(r io.Reader) (applied uint64, t *locktable.Table, err error) {
 	var head [len(snapshotMagic) + 8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil || string(head[:len(snapshotMagic)]) != snapshotMagic {
 		return 0, nil, fmt.Errorf("%w: it does not begin as one", locktable.ErrBadSnapshot)
 	}
-	t, err = locktable.Restore(r)
+	t, err = locktable.RestoreUpTo(r, f.schema.Version())
 	return binary.BigEndian.Uint64(head[len(snapshotMagic):]), t, err
 }
 
@@ -186,7 +207,7 @@ func (f *fsm) replace(t *locktable.Table) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.table = t
-	f.noteDeadline()
+	f.note()
 	f.logBytes.Store(0)
 	f.logEntries.Store(0)
 }
@@ -199,8 +220,7 @@ type fsmSnapshot struct {
 }
 
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	head := binary.BigEndian.AppendUint64([]byte(snapshotMagic), s.applied)
-	if _, err := sink.Write(head); err != nil {
+	if _, err := sink.Write(snapshotHead(s.applied)); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
 	for {

@@ -29,7 +29,7 @@ func (n *Node) forward() (stopped bool) {
 	var batch []*proposal
 	for n.raft.State() != raft.Leader {
 		if batch = n.queue.take(batch[:0]); len(batch) > 0 {
-			n.forwardBatch(batch)
+			n.forwardBatch(dropVoid(batch, 0))
 			clear(batch)
 			continue
 		}
@@ -139,12 +139,18 @@ func (n *Node) ask(r *command.PeerRequest) (*command.PeerResponse, error) {
 }
 
 func (n *Node) askAt(ctx context.Context, addr string, r *command.PeerRequest) (*command.PeerResponse, error) {
-	r.Version = command.PeerVersion
-	data, err := proto.Marshal(r)
+	return n.askBy(ctx, n.transport.Call, addr, r)
+}
+
+// askBy sends a request by call.
+func (n *Node) askBy(ctx context.Context, call func(context.Context, string, []byte) ([]byte, error), addr string,
+	r *command.PeerRequest,
+) (*command.PeerResponse, error) {
+	data, err := command.EncodeRequest(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	answer, err := n.transport.Call(ctx, addr, data)
+	answer, err := call(ctx, addr, data)
 	switch {
 	case errors.Is(err, ErrNotDelivered), errors.Is(err, ErrRefusedByPeer):
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -176,12 +182,13 @@ func (e *RefusedError) Error() string { return e.Sentence }
 
 // The failures of a command, as they travel between nodes.
 var failures = map[command.WireOutcome_Failure]error{
-	command.WireOutcome_STOPPING:        ErrStopping,
-	command.WireOutcome_UNAVAILABLE:     ErrUnavailable,
-	command.WireOutcome_OUTCOME_UNKNOWN: ErrUnknown,
-	command.WireOutcome_DISK_FULL:       ErrDiskFull,
-	command.WireOutcome_OVERLOADED:      ErrOverloaded,
-	command.WireOutcome_MALFORMED:       ErrMalformed,
+	command.WireOutcome_STOPPING:          ErrStopping,
+	command.WireOutcome_UNAVAILABLE:       ErrUnavailable,
+	command.WireOutcome_OUTCOME_UNKNOWN:   ErrUnknown,
+	command.WireOutcome_DISK_FULL:         ErrDiskFull,
+	command.WireOutcome_OVERLOADED:        ErrOverloaded,
+	command.WireOutcome_MALFORMED:         ErrMalformed,
+	command.WireOutcome_NOT_YET_SUPPORTED: ErrNotYetSupported,
 }
 
 func fromFailure(o *command.WireOutcome) error {

@@ -34,15 +34,22 @@ func (n *Node) memberNamed(name string) (raft.Server, bool) {
 }
 
 // answerJoin takes a node into the cluster, as a non-voter until it has caught up.
-func (n *Node) answerJoin(from Peer, m *command.Member) *command.PeerResponse {
-	if err := n.addMember(m); err != nil {
+func (n *Node) answerJoin(from Peer, j *command.Join) *command.PeerResponse {
+	m := j.GetMember()
+	if err := n.addMember(m, j.GetLogVersion()); err != nil {
 		return peerRefusal(err)
 	}
 	n.config.Logger.Info("a node joins", "name", m.GetName(), "address", m.GetAddress(), "asked_by", from.Name)
 	return &command.PeerResponse{Op: &command.PeerResponse_Join{Join: &command.Joined{ClusterId: n.store.ClusterID()}}}
 }
 
-func (n *Node) addMember(m *command.Member) error {
+// addMember takes a node in that knows versions of the log up to knows.
+func (n *Node) addMember(m *command.Member, knows uint32) error {
+	n.membership.Lock()
+	defer n.membership.Unlock()
+	if err := n.checkKnows(m.GetName(), knows); err != nil {
+		return err
+	}
 	if err := CheckName(m.GetName()); err != nil {
 		return &RefusedError{err.Error()}
 	}
@@ -86,6 +93,9 @@ func (n *Node) change(c *command.Change) error {
 		return ErrStopping
 	}
 	defer n.asking.leave()
+	if c.GetKind() == command.Change_ADD {
+		return n.add(c.GetName(), c.GetAddress())
+	}
 	s, ok := n.memberNamed(c.GetName())
 	if !ok && c.GetName() != "" {
 		return refuse("there is no node %s in this cluster", c.GetName())
@@ -130,7 +140,7 @@ func (n *Node) remove(s raft.Server) error {
 	return changeError(n.raft.RemoveServer(s.ID, 0, changeTimeout).Error())
 }
 
-// steward promotes joining nodes that have caught up, while this node leads.
+// steward raises the level and promotes joining nodes that have caught up, while this node leads.
 func (n *Node) steward() {
 	t := time.NewTicker(stewardCheck)
 	defer t.Stop()
@@ -140,6 +150,7 @@ func (n *Node) steward() {
 		case <-n.stop:
 			return
 		case <-t.C:
+			n.tryRaise()
 			if !n.isLeader() {
 				clear(ready)
 				continue
@@ -187,12 +198,18 @@ func (n *Node) hasCaughtUp(s raft.Server) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), stewardCheck)
 	defer cancel()
 	g, err := n.hello(ctx, string(s.Address))
+	if err != nil {
+		// It was added, and has not learned of it, or has been started again before it got a log.
+		name, instance := splitID(s.ID)
+		if n.adopt(&command.Member{Name: name, Instance: instance, Address: string(s.Address)}) == nil {
+			n.config.Logger.Info("a node has learned that it was added", "name", name)
+		}
+	}
 	return err == nil && g.GetAppliedIndex()+caughtUp >= n.fsm.applied.Load() && g.GetAppliedIndex() > 0
 }
 
 // changeMembers asks the leader, be it this node or another, for a change.
-func (n *Node) changeMembers(kind command.Change_Kind, name string) error {
-	c := &command.Change{Kind: kind, Name: name}
+func (n *Node) changeMembers(c *command.Change) error {
 	if n.isLeader() {
 		return n.change(c)
 	}
@@ -201,13 +218,19 @@ func (n *Node) changeMembers(kind command.Change_Kind, name string) error {
 }
 
 // Remove takes the member of that name out of the cluster; it stops when it learns of it.
-func (n *Node) Remove(name string) error { return n.changeMembers(command.Change_REMOVE, name) }
+func (n *Node) Remove(name string) error {
+	return n.changeMembers(&command.Change{Kind: command.Change_REMOVE, Name: name})
+}
 
 // Promote makes a non-voter a voter without waiting for it to catch up.
-func (n *Node) Promote(name string) error { return n.changeMembers(command.Change_PROMOTE, name) }
+func (n *Node) Promote(name string) error {
+	return n.changeMembers(&command.Change{Kind: command.Change_PROMOTE, Name: name})
+}
 
 // Transfer hands leadership to the member of that name, or to the best one if it is empty.
-func (n *Node) Transfer(name string) error { return n.changeMembers(command.Change_TRANSFER, name) }
+func (n *Node) Transfer(name string) error {
+	return n.changeMembers(&command.Change{Kind: command.Change_TRANSFER, Name: name})
+}
 
 // MemberStatus tells about one member.
 type MemberStatus struct {
@@ -218,6 +241,8 @@ type MemberStatus struct {
 	AppliedIndex uint64
 	LastContact  time.Duration // since it heard from the leader; 0 for the leader
 	DiskFull     bool
+	Version      string // of the program
+	Knows        uint32 // the newest version of the log that it knows
 }
 
 // Members returns the members as this node knows them, each asked how it is. It takes as long as the slowest answer, at most a second.
@@ -252,5 +277,6 @@ func (n *Node) fillStatus(ctx context.Context, m *MemberStatus) {
 		}
 	}
 	m.Reachable, m.AppliedIndex, m.DiskFull = true, g.GetAppliedIndex(), g.GetDiskFull()
+	m.Version, m.Knows = g.GetVersion(), max(g.GetLogVersion(), firstVersion)
 	m.LastContact = time.Duration(g.GetLastContact())
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
@@ -48,10 +49,15 @@ type Config struct {
 	MinFree int64
 	// Cluster says how the node belongs to a cluster. nil: it is a single server.
 	Cluster *Cluster
+	// Version of the program, for people who look at the cluster.
+	Version string
 	// SnapshotBytes is the size of the log since the last snapshot that brings the next one. 0: 64 MiB.
 	SnapshotBytes int64
 	// Simulation is for tests that run the node on disks and clocks of their own. nil: the real ones.
 	Simulation *Simulation
+
+	// What this server knows of commands. Tests make up other versions.
+	schema *command.Schema
 }
 
 // Observer is told what happens, to count it. Its methods must not block.
@@ -92,12 +98,16 @@ func (c Config) withDefaults() Config {
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = defaultSnapshotBytes
 	}
+	if c.schema == nil {
+		c.schema = command.Current
+	}
 	return c
 }
 
 // Node is a running member.
 type Node struct {
 	config Config
+	schema *command.Schema
 	store  *storage.Store
 	raft   *raft.Raft
 	fsm    *fsm
@@ -114,6 +124,12 @@ type Node struct {
 
 	proposals proposals
 	asking    askers // those who wait for an answer of raft
+	behind    atomic.Pointer[[]string] // why the level is not raised, for people
+
+	waiting    atomic.Bool // for a cluster that adds this node
+	adoptions  chan adoption
+	membership turn        // held while a node is taken in and while the level is raised
+	backingUp  atomic.Bool // a backup is being read
 
 	attachments atomic.Uint64 // the last one given out
 	stopping    chan struct{} // closed: parked clients go
@@ -130,7 +146,8 @@ type Node struct {
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
-		config: c, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(),
+		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(), adoptions: make(chan adoption),
+		membership: make(turn, 1),
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
@@ -170,14 +187,21 @@ func (n *Node) start(ctx context.Context) error {
 	n.done.Go(n.takeSnapshots)
 	n.done.Go(n.countElections)
 	if n.clustered() {
-		n.done.Go(n.steward)
 		n.done.Go(n.watchMembership)
 		n.done.Go(n.tellFates)
 	}
 	if err := n.awaitService(ctx); err != nil {
 		return err
 	}
-	return n.configure(ctx)
+	if err := n.configure(ctx); err != nil {
+		return err
+	}
+	if n.clustered() {
+		n.tryRaise()
+		n.done.Go(n.steward)
+		return nil
+	}
+	return n.raise(ctx)
 }
 
 func (n *Node) openTransport() (err error) {
@@ -241,6 +265,8 @@ func (n *Node) configure(ctx context.Context) error {
 	if want == nil {
 		want = have
 	}
+	want = proto.CloneOf(want)
+	n.schema.Trim(want, n.fsm.level.Load())
 	if !fresh && locktable.SameSettings(want, have) {
 		return nil
 	}
@@ -272,7 +298,7 @@ func changed(have, want *command.Settings) string {
 
 // work proposes while the node is in office, and passes commands on while it is not.
 func (n *Node) work() {
-	p := &proposer{raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
+	p := &proposer{schema: n.schema, raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
 	for {
 		if n.raft.State() != raft.Leader {
 			if n.forward() {

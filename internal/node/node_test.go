@@ -131,7 +131,7 @@ func TestClientThatLeavesIsNeverGranted(t *testing.T) {
 		}()
 		time.Sleep(45 * time.Second) // virtual: long past the grace, kept by polls; the hold of a expired, b has it
 		synctest.Wait()
-		if err := <-ended; err != nil {
+		if err := receive(t, ended); err != nil {
 			t.Fatal(err)
 		}
 		go func() {
@@ -143,7 +143,7 @@ func TestClientThatLeavesIsNeverGranted(t *testing.T) {
 			t.Fatalf("%d waiters, want 1", got)
 		}
 		leave()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
+		if err := receive(t, ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 		synctest.Wait()
@@ -200,7 +200,7 @@ func TestPlacesOutliveTheGraceOnlyWhilePolled(t *testing.T) {
 			t.Errorf("%d waiters, want only the polled one", got)
 		}
 		mustRelease(t, n, "db", "a")
-		if code := <-done; code != locktable.Granted {
+		if code := receive(t, done); code != locktable.Granted {
 			t.Errorf("code %d", code)
 		}
 	})
@@ -225,7 +225,7 @@ func TestPlacesSurviveAPause(t *testing.T) {
 		n.clock.office = n.clock.office.Add(-time.Minute)
 		n.clock.mu.Unlock()
 		mustRelease(t, n, "db", "a")
-		if code := <-done; code != locktable.Granted {
+		if code := receive(t, done); code != locktable.Granted {
 			t.Errorf("code %d", code)
 		}
 	})
@@ -243,7 +243,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	for waiting(t, n, "db") == 0 {
 	}
 	n.StopWaiting()
-	if err := <-ended; !errors.Is(err, ErrStopping) {
+	if err := receive(t, ended); !errors.Is(err, ErrStopping) {
 		t.Fatalf("the parked client was told %v", err)
 	}
 	if err := n.Close(); err != nil {
@@ -308,7 +308,7 @@ func TestUnknownCommandIsFatal(t *testing.T) {
 	if err := n.raft.Apply(entry, 0).Error(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-fatal; !errors.Is(err, command.ErrNotUnderstood) || !strings.Contains(err.Error(), "kind") {
+	if err := receive(t, fatal); !errors.Is(err, command.ErrNotUnderstood) || !strings.Contains(err.Error(), "kind") {
 		t.Errorf("fatal error %v", err)
 	}
 }

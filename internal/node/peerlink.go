@@ -62,13 +62,22 @@ func (l *peerLink) Raft(logger hclog.Logger) raft.Transport {
 
 func (l *peerLink) Call(ctx context.Context, addr string, request []byte) ([]byte, error) {
 	answer, err := l.peer.Call(ctx, addr, request)
+	return answer, callError(err)
+}
+
+func (l *peerLink) Meet(ctx context.Context, addr string, request []byte) ([]byte, error) {
+	answer, err := l.peer.Meet(ctx, addr, request)
+	return answer, callError(err)
+}
+
+func callError(err error) error {
 	switch {
 	case errors.Is(err, peer.ErrRefused):
-		return nil, fmt.Errorf("%w: %w", ErrRefusedByPeer, err)
+		return fmt.Errorf("%w: %w", ErrRefusedByPeer, err)
 	case errors.Is(err, peer.ErrUnreachable):
-		return nil, fmt.Errorf("%w: %w", ErrNotDelivered, err)
+		return fmt.Errorf("%w: %w", ErrNotDelivered, err)
 	}
-	return answer, err
+	return err
 }
 
 // Stats returns the numbers of the channel.

@@ -17,6 +17,12 @@ func (n *Node) Propose(ctx context.Context, c *command.Command) (locktable.Outco
 	if err != nil {
 		return locktable.Outcome{}, err
 	}
+	return n.await(ctx, p)
+}
+
+// await returns what comes of p.
+func (n *Node) await(ctx context.Context, p *proposal) (locktable.Outcome, error) {
+	var err error
 	select {
 	case <-p.done:
 		return n.result(p)
@@ -39,6 +45,9 @@ func (n *Node) result(p *proposal) (locktable.Outcome, error) {
 func (n *Node) enqueue(c *command.Command) (*proposal, error) {
 	if err := command.Check(c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if err := n.checkLevel(c); err != nil {
+		return nil, err
 	}
 	most := 2 * maxPending
 	if n.isBurden(c) {
@@ -260,6 +269,8 @@ type Status struct {
 	Pending   int
 	ClusterID string
 	NodeID    string
+	// The version up to which commands are used.
+	Level uint32
 }
 
 // A disk that has not answered for so long makes the node unready, long before the watchdog ends it.
@@ -269,7 +280,7 @@ const stallUnready = 2 * time.Second
 func (n *Node) Status() Status {
 	s := Status{
 		Volatile: n.volatile(), DiskFull: n.store.Full(), DiskStall: n.store.Stalled(), AppliedIndex: n.raft.AppliedIndex(),
-		Pending: n.queue.len(), ClusterID: n.store.ClusterID(), NodeID: n.store.NodeID(),
+		Pending: n.queue.len(), ClusterID: n.store.ClusterID(), NodeID: n.store.NodeID(), Level: n.fsm.level.Load(),
 	}
 	leads := n.isLeader() || n.leaderAddr() != "" && n.clustered()
 	select {

@@ -39,6 +39,7 @@ const (
 // proposal is a command on its way through the log.
 type proposal struct {
 	cmd  *command.Command
+	term uint64 // if not 0, the command is void in every other term
 	out  locktable.Outcome
 	err  error
 	done chan struct{} // gets one value when out or err is set
@@ -82,7 +83,7 @@ func (ps *proposals) get(c *command.Command) *proposal {
 
 // put takes p back, once its owner has received from done.
 func (ps *proposals) put(p *proposal) {
-	p.cmd, p.err, p.out, p.unsure = nil, nil, locktable.Outcome{}, false
+	p.cmd, p.term, p.err, p.out, p.unsure = nil, 0, nil, locktable.Outcome{}, false
 	ps.pool.Put(p)
 }
 
@@ -164,13 +165,14 @@ func (q *queue) fail(err error) {
 // proposer turns queued commands into log entries, one entry in flight at a time, and ticks while the node is idle. It
 // runs only while the node leads; run ends when it does not.
 type proposer struct {
-	raft  *raft.Raft
-	fsm   *fsm
-	clock *clock
-	queue *queue
-	stall *stall
-	obs   Observer
-	parks *waiters
+	schema *command.Schema
+	raft   *raft.Raft
+	fsm    *fsm
+	clock  *clock
+	queue  *queue
+	stall  *stall
+	obs    Observer
+	parks  *waiters
 
 	batch []*proposal
 	cmds  []*command.Command
@@ -240,6 +242,7 @@ func (p *proposer) propose() bool {
 		p.fail(ErrUnavailable)
 		return false
 	}
+	p.batch = dropVoid(p.batch, term)
 	p.cmds = p.cmds[:0]
 	if now.Sub(p.fsm.now()) > pollGap {
 		polls := p.parks.polls()
@@ -249,7 +252,7 @@ func (p *proposer) propose() bool {
 	for _, b := range p.batch {
 		p.cmds = append(p.cmds, b.cmd)
 	}
-	entry := command.NewEntry(term, int64(now), p.cmds)
+	entry := p.schema.NewEntry(term, int64(now), p.cmds)
 	data, err := command.Encode(entry)
 	if err != nil {
 		p.fail(fmt.Errorf("%w: %w", ErrMalformed, err))
@@ -277,6 +280,17 @@ func (p *proposer) propose() bool {
 	}
 	clear(p.batch)
 	return true
+}
+
+// dropVoid answers the commands that may not be proposed in this term (0: not by this node), and returns the others.
+func dropVoid(batch []*proposal, term uint64) []*proposal {
+	return slices.DeleteFunc(batch, func(p *proposal) bool {
+		void := p.term != 0 && p.term != term
+		if void {
+			p.finish(ErrUnavailable)
+		}
+		return void
+	})
 }
 
 func (p *proposer) fail(err error) {

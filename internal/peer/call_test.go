@@ -210,6 +210,35 @@ func TestJoinerBecomesMember(t *testing.T) {
 	}
 }
 
+// A member reaches a node that belongs to no cluster only when it says that this is what it wants; and never one of another.
+func TestMeet(t *testing.T) {
+	froms := make(chan Identity, 1)
+	lone := start(t, "n2", as(Identity{Name: "n2", Instance: "i2"}), handling(func(_ context.Context, from Identity, request []byte) ([]byte, error) {
+		froms <- from
+		return request, nil
+	}))
+	foreign := start(t, "n3", as(Identity{ClusterID: "c9", Name: "n3", Instance: "i3"}))
+	a := start(t, "n1")
+	if _, err := a.Call(patience(t), lone.Addr(), nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("call: %v", err)
+	}
+	answer, err := a.Meet(patience(t), lone.Addr(), []byte("hello"))
+	if err != nil || string(answer) != "hello" {
+		t.Fatalf("answer %q, error %v", answer, err)
+	}
+	if from := <-froms; from != ident("n1") {
+		t.Errorf("from %+v", from)
+	}
+	if _, err := a.Meet(patience(t), foreign.Addr(), nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("another cluster: %v", err)
+	}
+	for _, addr := range []string{"169.254.169.254:80", "[fe80::1]:80", "0.0.0.0:80"} {
+		if _, err := a.Meet(patience(t), addr, nil); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "cannot have this address") {
+			t.Errorf("H16: %s: %v", addr, err)
+		}
+	}
+}
+
 func TestRecheckDisconnects(t *testing.T) {
 	var mu sync.Mutex // guards removed
 	removed := false

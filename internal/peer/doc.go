@@ -5,7 +5,7 @@
 //
 // A connection carries nothing before both ends have shown who they are. With TLS both present a certificate of the
 // cluster's CA that names the role of a node (see [RolePrefix]); both must belong to the same cluster, and Config.Admit
-// of both must agree. A node that knows no cluster yet may only make calls, of kind [Join].
+// of both must agree. A node that knows no cluster yet may only make and get calls, of kind [Join].
 //
 // A call ends in exactly one of these ways, and the difference matters to whoever retries: an answer; a [RemoteError];
 // [ErrRefused] or [ErrUnreachable], where the request certainly did not arrive; [ErrBroken], where nobody knows.

@@ -146,7 +146,7 @@ func nameFits(c *conn, name string) error {
 
 func sameCluster(outgoing bool, self, remote Identity, kind Kind) error {
 	switch {
-	case kind == Join && (outgoing || remote.ClusterID == ""):
+	case kind == Join && (outgoing || remote.ClusterID == "" || self.ClusterID == ""):
 		return nil
 	case kind != Raft && kind != Call && kind != Join:
 		return fmt.Errorf("this node does not know connections of %s", kind)

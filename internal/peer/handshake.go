@@ -21,7 +21,7 @@ type Kind uint8
 const (
 	Raft Kind = 1 + iota // carries the RPCs of hashicorp/raft
 	Call                 // carries calls between members of one cluster
-	Join                 // carries calls of a node that knows no cluster yet
+	Join                 // carries calls of, or to, a node that knows no cluster yet
 )
 
 func (k Kind) String() string {

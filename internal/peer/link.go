@@ -188,6 +188,23 @@ func (p *Peer) Call(ctx context.Context, addr string, request []byte) ([]byte, e
 	return nil, unreachable(addr, err)
 }
 
+// Meet is Call over a connection of its own and of kind Join, so that it reaches a node that belongs to no cluster yet.
+func (p *Peer) Meet(ctx context.Context, addr string, request []byte) ([]byte, error) {
+	c, err := p.dialCounted(ctx, addr, Join)
+	if err != nil {
+		return nil, err
+	}
+	s := newSession(addr, c, Join)
+	if !p.spawn(s.write) || !p.spawn(s.read) {
+		s.end(net.ErrClosed)
+		return nil, unreachable(addr, net.ErrClosed)
+	}
+	defer s.retire()
+	answer, err := s.call(ctx, request)
+	p.count(err)
+	return answer, err
+}
+
 func (p *Peer) count(err error) {
 	switch {
 	case errors.Is(err, ErrUnreachable):

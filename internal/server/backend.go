@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -28,10 +29,14 @@ type Backend interface {
 	ReadStale(f func(t *locktable.Table, index uint64, age time.Duration))
 	// Members asks all members how they are; it takes a second at most. nil: the node is not a member yet.
 	Members(ctx context.Context) []node.MemberStatus
-	// Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
+	// Add, Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
+	Add(name, addr string) error
 	Remove(name string) error
 	Promote(name string) error
 	Transfer(name string) error
+	// Backup begins a backup of everything that was acknowledged before, made while it is read; it must be closed. version is
+	// that of this program.
+	Backup(ctx context.Context, version string) (io.ReadCloser, error)
 	// Status does not block.
 	Status() node.Status
 	// StopWaiting ends all waiting, now and from now on, with node.ErrStopping.

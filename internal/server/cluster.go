@@ -46,6 +46,8 @@ func appendCluster(b []byte, st node.Status, members []node.MemberStatus) []byte
 	b = strconv.AppendBool(b, st.Volatile)
 	b = append(b, `,"applied_index":`...)
 	b = strconv.AppendUint(b, st.AppliedIndex, 10)
+	b = append(b, `,"level":`...)
+	b = strconv.AppendUint(b, uint64(st.Level), 10)
 	b = append(b, `,"members":[`...)
 	for i := range members {
 		if i > 0 {
@@ -75,27 +77,51 @@ func appendMember(b []byte, m *node.MemberStatus) []byte {
 		b = appendMillis(b, m.LastContact)
 		b = append(b, `,"disk_full":`...)
 		b = strconv.AppendBool(b, m.DiskFull)
+		b = append(b, `,"version":`...)
+		b = appendString(b, m.Version)
+		b = append(b, `,"knows_level":`...)
+		b = strconv.AppendUint(b, uint64(m.Knows), 10)
 	}
 	return append(b, '}')
 }
 
-// promoteBody is the body of POST /v1/cluster/members.
-type promoteBody struct{ promote string }
+// membersBody is the body of POST /v1/cluster/members: it adds a node, or promotes one.
+type membersBody struct{ add, address, promote string }
 
-var promoteMembers = []member[promoteBody]{
-	set("promote", readString, func(b *promoteBody) *string { return &b.promote }),
+var membersMembers = []member[membersBody]{
+	set("add", readString, func(b *membersBody) *string { return &b.add }),
+	set("address", readString, func(b *membersBody) *string { return &b.address }),
+	set("promote", readString, func(b *membersBody) *string { return &b.promote }),
 }
 
-// promoteMember answers POST /v1/cluster/members.
-func (s *Server) promoteMember(c *call) error {
-	var body promoteBody
-	if err := readBody(c, &body, promoteMembers); err != nil {
+// changeMember answers POST /v1/cluster/members.
+func (s *Server) changeMember(c *call) error {
+	var body membersBody
+	if err := readBody(c, &body, membersMembers); err != nil {
 		return err
 	}
-	if body.promote == "" {
-		return failField("promote", "The member promote is missing; it names the node that shall vote.")
+	switch {
+	case body.add != "" && body.promote != "":
+		return failField("promote", "The members add and promote exclude each other.")
+	case body.add != "":
+		return s.addMember(c, &body)
+	case body.address != "":
+		return failField("address", "The member address goes with add, the name of the node that waits there.")
+	case body.promote != "":
+		return s.changeCluster(c, "promoted", body.promote, s.backend.Promote)
 	}
-	return s.changeCluster(c, "promoted", body.promote, s.backend.Promote)
+	return failField("promote", "One of the members add and promote is needed; it names a node.")
+}
+
+// addMember takes a node in that waits for it.
+func (s *Server) addMember(c *call, body *membersBody) error {
+	if body.address == "" {
+		return failField("address", "The member address is missing; it says where the other nodes reach the new one.")
+	}
+	if err := node.CheckAddress(body.address); err != nil {
+		return failField("address", sentence(err.Error()))
+	}
+	return s.changeCluster(c, "added", body.add, func(name string) error { return s.backend.Add(name, body.address) })
 }
 
 // removeMember answers DELETE /v1/cluster/members/{name}.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +23,8 @@ type cluster struct {
 
 func (*cluster) Members(context.Context) []node.MemberStatus {
 	return []node.MemberStatus{
-		{Name: "n1", Address: "host1:7334", Voter: true, Self: true, Reachable: true, AppliedIndex: 7, LastContact: 4500 * time.Microsecond},
-		{Name: "n2", Address: "host2:7334", Voter: true, Leader: true, Reachable: true, AppliedIndex: 9, DiskFull: true},
+		{Name: "n1", Address: "host1:7334", Voter: true, Self: true, Reachable: true, AppliedIndex: 7, LastContact: 4500 * time.Microsecond, Version: "1.2.3", Knows: 2},
+		{Name: "n2", Address: "host2:7334", Voter: true, Leader: true, Reachable: true, AppliedIndex: 9, DiskFull: true, Version: "1.2.4", Knows: 3},
 		{Name: "n3", Address: "host3:7334"},
 	}
 }
@@ -33,9 +34,10 @@ func (c *cluster) ask(what string) error {
 	return c.err
 }
 
-func (c *cluster) Remove(name string) error   { return c.ask("remove " + name) }
-func (c *cluster) Promote(name string) error  { return c.ask("promote " + name) }
-func (c *cluster) Transfer(name string) error { return c.ask("transfer " + name) }
+func (c *cluster) Add(name, addr string) error { return c.ask("add " + name + " at " + addr) }
+func (c *cluster) Remove(name string) error    { return c.ask("remove " + name) }
+func (c *cluster) Promote(name string) error   { return c.ask("promote " + name) }
+func (c *cluster) Transfer(name string) error  { return c.ask("transfer " + name) }
 
 func (*cluster) Read(context.Context, func(*locktable.Table, locktable.Time)) error {
 	return node.ErrUnavailable
@@ -51,8 +53,9 @@ func TestShowCluster(t *testing.T) {
 	a := d.want(200, "*", "GET", "/v1/cluster", "")
 	for _, want := range []string{
 		`"name":"n1","leader":"n2","volatile":true,`,
-		`{"name":"n1","address":"host1:7334","voter":true,"leader":false,"reachable":true,"applied_index":7,"last_contact":0.004,"disk_full":false}`,
-		`{"name":"n2","address":"host2:7334","voter":true,"leader":true,"reachable":true,"applied_index":9,"last_contact":0,"disk_full":true}`,
+		`,"level":1,"members":`,
+		`{"name":"n1","address":"host1:7334","voter":true,"leader":false,"reachable":true,"applied_index":7,"last_contact":0.004,"disk_full":false,"version":"1.2.3","knows_level":2}`,
+		`{"name":"n2","address":"host2:7334","voter":true,"leader":true,"reachable":true,"applied_index":9,"last_contact":0,"disk_full":true,"version":"1.2.4","knows_level":3}`,
 		`{"name":"n3","address":"host3:7334","voter":false,"leader":false,"reachable":false}`,
 	} {
 		if !strings.Contains(a.body, want) {
@@ -88,15 +91,29 @@ func TestChangeCluster(t *testing.T) {
 	d.backend.Backend = c
 	d.want(200, `{"removed":true}`, "DELETE", "/v1/cluster/members/n3", "")
 	d.want(200, `{"promoted":true}`, "POST", "/v1/cluster/members", `{"promote":"n3"}`)
+	d.want(200, `{"added":true}`, "POST", "/v1/cluster/members", `{"add":"n4","address":"host4:7334"}`)
 	d.want(200, `{"transferred":true}`, "POST", "/v1/cluster/transfer", "")
 	d.want(200, `{"transferred":true}`, "POST", "/v1/cluster/transfer", `{"to":"n2"}`)
-	if got := strings.Join(c.asked, ", "); got != "remove n3, promote n3, transfer , transfer n2" {
+	if got := strings.Join(c.asked, ", "); got != "remove n3, promote n3, add n4 at host4:7334, transfer , transfer n2" {
 		t.Errorf("asked for %s", got)
 	}
 	c.asked = nil
 	d.problem(400, CodeInvalidField, "POST", "/v1/cluster/members", "")
 	d.problem(400, CodeInvalidField, "POST", "/v1/cluster/members", `{"promote":"a/b"}`)
-	d.problem(400, CodeInvalidField, "POST", "/v1/cluster/members", `{"add":"n4"}`)
+	for _, body := range []string{
+		`{"add":"n4"}`, `{"address":"host4:7334"}`, `{"add":"n4","address":"host4:7334","promote":"n4"}`, `{"add":"a/b","address":"host4:7334"}`,
+		`{"promote":"n4","address":"host4:7334"}`,
+	} {
+		d.problem(400, CodeInvalidField, "POST", "/v1/cluster/members", body)
+	}
+	// H16: no address that leads elsewhere than to a node.
+	for _, addr := range []string{
+		"host4", "host4:", ":7334", "host4:0", "host4:65536", "host4:http", "http://host4:7334", "host4:7334/path", "user@host4:7334",
+		"0.0.0.0:7334", "[::]:7334", "169.254.169.254:80", "[fe80::1]:7334", "[fe80::1%eth0]:7334", "[::ffff:169.254.169.254]:80",
+		"224.0.0.1:7334", "[ff02::1]:7334", "[::ffff:0.0.0.0]:7334",
+	} {
+		d.problem(400, CodeInvalidField, "POST", "/v1/cluster/members", `{"add":"n4","address":"`+addr+`"}`)
+	}
 	d.problem(400, CodeInvalidField, "POST", "/v1/cluster/transfer", `{"to":3}`)
 	d.problem(400, CodeInvalidField, "DELETE", "/v1/cluster/members/"+strings.Repeat("n", 65), "")
 	if c.asked != nil {
@@ -123,6 +140,22 @@ func TestRefusedChanges(t *testing.T) {
 		p := d.problem(tt.status, tt.code, "DELETE", "/v1/cluster/members/n9", "")
 		if detail, _ := p["detail"].(string); !strings.Contains(detail, tt.detail) {
 			t.Errorf("%v is told as %q", tt.err, detail)
+		}
+	}
+}
+
+// What is newer than the oldest node is refused with the name of that node, if it is known.
+func TestNotYetSupported(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&node.NotYetError{Behind: []string{"node n2 runs an older version"}}, "that knows it: node n2 runs an older version."},
+		{fmt.Errorf("%w (at the leader)", node.ErrNotYetSupported), "doubledutch cluster status shows their versions."},
+	} {
+		e := asError(backendError(t.Context(), tt.err))
+		if e.Code != CodeNotYetSupported || e.status() != 501 || !strings.HasSuffix(e.Detail, tt.want) {
+			t.Errorf("%v is told as %s (%d): %s", tt.err, e.Code, e.status(), e.Detail)
 		}
 	}
 }
@@ -158,6 +191,8 @@ func TestStaleReads(t *testing.T) {
 
 func (e *echo) ReadStale(f func(*locktable.Table, uint64, time.Duration)) { f(e.table, 0, 0) }
 func (*echo) Members(context.Context) []node.MemberStatus                 { return nil }
+func (*echo) Add(string, string) error                                    { return nil }
 func (*echo) Remove(string) error                                         { return nil }
 func (*echo) Promote(string) error                                        { return nil }
 func (*echo) Transfer(string) error                                       { return nil }
+func (*echo) Backup(context.Context, string) (io.ReadCloser, error)       { return nil, node.ErrUnavailable }

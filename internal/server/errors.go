@@ -49,6 +49,7 @@ const (
 	CodeUnavailable      Code = "unavailable"
 	CodeUnknown          Code = "unknown"
 	CodeDiskFull         Code = "disk_full"
+	CodeNotYetSupported  Code = "not_yet_supported"
 )
 
 // codeInfo is what the world sees of a code beside the sentence of the single case.
@@ -95,6 +96,7 @@ var codeTable = map[Code]codeInfo{
 	CodeUnavailable:      {http.StatusServiceUnavailable, "The server cannot answer now", retrySoon},
 	CodeUnknown:          {http.StatusServiceUnavailable, "The outcome is not known", retrySoon},
 	CodeDiskFull:         {http.StatusInsufficientStorage, "The server's disk is full", retryLater},
+	CodeNotYetSupported:  {http.StatusNotImplemented, "The cluster is not upgraded yet", ""},
 }
 
 // Error is the one error type of the door.
@@ -151,12 +153,23 @@ func backendError(ctx context.Context, err error) error {
 		e.Code, e.Detail = CodeOverloaded, "More is asked of the server than it can do; ask again in a moment."
 	case errors.Is(err, node.ErrUnavailable):
 		e.Code, e.Detail = CodeUnavailable, "The server cannot reach a majority or its log at the moment; nothing was changed."
+	case errors.Is(err, node.ErrNotYetSupported):
+		e.Code, e.Detail = CodeNotYetSupported, notYetDetail(err)
 	case errors.Is(err, node.ErrMalformed):
 		e.Code, e.Detail = CodeInvalidRequest, "The request cannot be written down; some text in it is not valid."
 	default:
 		e.Code, e.Detail = CodeInternal, "Something went wrong inside the server."
 	}
 	return e
+}
+
+// notYetDetail says who keeps the cluster from what was asked.
+func notYetDetail(err error) string {
+	detail := "This can be used once every node of the cluster runs a version that knows it"
+	if e := (*node.NotYetError)(nil); errors.As(err, &e) && len(e.Behind) > 0 {
+		return detail + ": " + e.Error() + "."
+	}
+	return detail + "; doubledutch cluster status shows their versions."
 }
 
 // asError returns err as an *Error; what is not one becomes CodeInternal.

@@ -30,9 +30,10 @@ func routeTable() []*route {
 		{method: http.MethodDelete, pattern: "/v1/sessions/{id}", handle: (*Server).endSession},
 		{method: http.MethodPost, pattern: "/v1/sessions/{id}/renew", handle: (*Server).renewSession},
 		{method: http.MethodGet, pattern: "/v1/cluster", head: true, handle: (*Server).showCluster},
-		{method: http.MethodPost, pattern: "/v1/cluster/members", handle: (*Server).promoteMember},
+		{method: http.MethodPost, pattern: "/v1/cluster/members", handle: (*Server).changeMember},
 		{method: http.MethodDelete, pattern: "/v1/cluster/members/{name}", handle: (*Server).removeMember},
 		{method: http.MethodPost, pattern: "/v1/cluster/transfer", handle: (*Server).transferLeadership},
+		{method: http.MethodGet, pattern: "/v1/cluster/backup", handle: (*Server).sendBackup},
 
 		// Around them.
 		{method: http.MethodGet, pattern: "/healthz", auth: authNone, style: stylePlain, head: true, handle: (*Server).healthz},

@@ -178,11 +178,8 @@ func (e *end) Call(ctx context.Context, addr string, request []byte) ([]byte, er
 		got <- a
 	}
 	if !f.lost {
-		go serve(f.delay)
-	}
-	if f.another > 0 {
-		// A connection does not double a request by itself; that a late first one comes while its repetition has been answered does happen.
-		go serve(f.another)
+		// A connection does not double a request, but one may come so late that its repetition has been answered.
+		go serve(max(f.delay, f.another))
 	}
 	select {
 	case a := <-got:

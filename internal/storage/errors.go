@@ -12,6 +12,15 @@ var (
 	// ErrNewer says that the data directory was written by a newer version of this program.
 	ErrNewer = errors.New("the data directory was written by a newer version")
 
+	// ErrNoData says that there is no data directory where one is wanted.
+	ErrNoData = errors.New("there is no data")
+
+	// ErrHalfPlanted says that Plant was interrupted.
+	ErrHalfPlanted = errors.New("a restore was interrupted")
+
+	// ErrHasData says that there is data in a directory where none may be.
+	ErrHasData = errors.New("there is data already")
+
 	// ErrHung says that a write or sync did not return within Options.HangTimeout.
 	ErrHung = errors.New("disk does not answer")
 
@@ -32,8 +41,8 @@ func (e *FailedError) Error() string {
 func (e *FailedError) Unwrap() error { return e.Err }
 
 // restoreAdvice is what an operator can do about a damaged data directory.
-const restoreAdvice = "restore the data directory from a backup, or move it away and start empty, " +
-	"knowing that every lock is then lost and fencing tokens start again"
+const restoreAdvice = "restore a backup to another directory (doubledutch restore), let the node join its cluster anew if it has one, " +
+	"or move the directory away and start empty, knowing that every lock is then lost and fencing tokens start again"
 
 // A CorruptError says that something in the data directory is not what was written there, in a way that no crash explains.
 type CorruptError struct {

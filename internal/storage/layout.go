@@ -26,6 +26,7 @@ func (l layout) log() string       { return l.path("log") }
 func (l layout) meta() string      { return filepath.Join(l.log(), "meta") }
 func (l layout) reserve() string   { return l.path("reserve") }
 func (l layout) snapshots() string { return l.path("snapshots") }
+func (l layout) planting() string  { return l.path("restoring") } // there while Plant is at work
 
 // ours are the names of what we make in a data directory, but for the format file.
 var ours = []string{"LOCK", "format.tmp", "log", "reserve", "snapshots"}
@@ -42,6 +43,22 @@ func (l layout) create(g *guard) error {
 		return err
 	}
 	return syncDir(g, filepath.Dir(string(l)))
+}
+
+// prepare makes the directory if it is missing, unless it shall exist, and refuses one that can't be opened.
+func (l layout) prepare(existing bool, g *guard) error {
+	if existing {
+		if ok, err := exists(string(l)); err != nil || !ok {
+			return errors.Join(err, fmt.Errorf("%w: %s does not exist", ErrNoData, l))
+		}
+	} else if err := l.create(g); err != nil {
+		return fmt.Errorf("create the data directory: %w", err)
+	}
+	fresh, err := l.fresh()
+	if err == nil && fresh && existing {
+		err = fmt.Errorf("%w: %s is empty", ErrNoData, l)
+	}
+	return err
 }
 
 // fresh says that the directory has no data yet: it is empty, or its first start did not get far enough to write the format
@@ -66,8 +83,11 @@ func (l layout) fresh() (bool, error) {
 			continue
 		}
 		if !slices.Contains(ours, e.Name()) {
-			if e.Name() == "clean" {
+			switch l.path(e.Name()) {
+			case l.marker():
 				return false, l.noFormat()
+			case l.planting(), l.planting() + tmpSuffix:
+				return false, fmt.Errorf("%w in %s; remove what is in the directory, and restore again", ErrHalfPlanted, l)
 			}
 			return false, fmt.Errorf("%s is not a data directory: it has no format file, but contains %q; "+
 				"choose an empty directory or one that does not exist", l, e.Name())
@@ -105,24 +125,29 @@ func (l layout) noFormat() error {
 // initialize fills a fresh directory. The format file comes last: without it, the next start begins anew.
 func (l layout) initialize(g *guard, name string) (identity, error) {
 	id := newIdentity(name)
-	for _, dir := range []string{l.log(), l.reserve(), l.snapshots()} {
-		if err := makeDir(g, dir); err != nil {
-			return id, err
-		}
-	}
-	if err := createMeta(g, l.meta(), id.node); err != nil {
-		return id, err
-	}
-	if err := syncDir(g, l.log()); err != nil {
+	if err := l.furnish(g, id); err != nil {
 		return id, err
 	}
 	return id, writeFileAtomic(g, l.format(), id.encode())
 }
 
+// furnish makes everything in a fresh directory but the format file.
+func (l layout) furnish(g *guard, id identity) error {
+	for _, dir := range []string{l.log(), l.reserve(), l.snapshots()} {
+		if err := makeDir(g, dir); err != nil {
+			return err
+		}
+	}
+	if err := createMeta(g, l.meta(), id.node); err != nil {
+		return err
+	}
+	return syncDir(g, l.log())
+}
+
 // complete checks that nothing is missing from a directory that has a format file, and removes what an unfinished change
 // of that file has left.
 func (l layout) complete(g *guard) error {
-	if err := os.RemoveAll(l.format() + tmpSuffix); err != nil {
+	if err := errors.Join(os.RemoveAll(l.format()+tmpSuffix), os.RemoveAll(l.planting())); err != nil {
 		return err
 	}
 	if err := makeDir(g, l.reserve()); err != nil {

@@ -53,10 +53,7 @@ func open(o Options, g *guard) (*Store, error) {
 	if o.Name != "" && !validName(o.Name) {
 		return nil, fmt.Errorf("%q cannot be the name of a node: 1 to %d letters, digits, dashes and underscores", o.Name, maxName)
 	}
-	if err := dir.create(g); err != nil {
-		return nil, fmt.Errorf("create the data directory: %w", err)
-	}
-	if _, err := dir.fresh(); err != nil { // before the first change to a directory that may not be ours
+	if err := dir.prepare(o.Existing, g); err != nil { // before the first change to a directory that may not be ours
 		return nil, err
 	}
 	if err := tighten(o.Dir); err != nil {

@@ -38,6 +38,9 @@ type Options struct {
 	// character, or "node".
 	Name string
 
+	// Existing makes Open refuse a directory without data with ErrNoData (wrapped), instead of beginning one.
+	Existing bool
+
 	// Logger receives what an operator should know. Default: discard.
 	Logger *slog.Logger
 

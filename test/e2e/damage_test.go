@@ -91,7 +91,7 @@ func TestFlippedBit(t *testing.T) {
 		}
 		refused++
 		text := refuses(t, dir, exitcode.StorageDamaged)
-		if !strings.Contains(text, filepath.Join(dir, file)) || !strings.Contains(text, "restore the data directory from a backup") {
+		if !strings.Contains(text, filepath.Join(dir, file)) || !strings.Contains(text, "doubledutch restore") {
 			t.Errorf("%s: the message does not say which file is damaged and what to do: %s", file, text)
 		}
 	}

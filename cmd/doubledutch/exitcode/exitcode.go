@@ -22,14 +22,15 @@ const (
 	Interrupted = 130
 )
 
-// What serve can end with besides. None of these is cured by a restart alone, except StorageFailed and StorageHung when
+// What serve, and what else uses a data directory, can end with besides. None of these is cured by a restart alone, except StorageFailed and StorageHung when
 // the disk recovers.
 const (
 	// StorageFailed: a write or a sync failed. Nothing was acknowledged after it.
 	StorageFailed = 10
 	// StorageHung: a write or a sync did not return within --hang-timeout.
 	StorageHung = 11
-	// StorageDamaged: the data directory cannot be trusted. Serve refuses to start, or stopped at what it cannot read.
+	// StorageDamaged: the data directory, or a backup, cannot be trusted. Serve refuses to start, or stopped at what it cannot
+	// read; restore has touched nothing.
 	StorageDamaged = 12
 	// DataDirInUse: another server has the data directory.
 	DataDirInUse = 13
@@ -48,10 +49,10 @@ var Meanings = []struct {
 	{Held, "acquire: the lock is held by others, or the wait ran out"},
 	{NotHeld, "release, renew: the key does not hold the lock"},
 	{Unavailable, "the server cannot be reached, is not ready or is too full"},
-	{StorageFailed, "serve: a write or sync to disk failed"},
+	{StorageFailed, "serve, backup, restore: a write or sync to disk failed"},
 	{StorageHung, "serve: the disk did not answer within --hang-timeout"},
-	{StorageDamaged, "serve: the data directory is damaged or from a newer version"},
-	{DataDirInUse, "serve: another server uses the data directory"},
+	{StorageDamaged, "serve, backup, restore: the data directory or backup is damaged or from a newer version"},
+	{DataDirInUse, "serve, backup, restore: another server uses the data directory"},
 	{Removed, "serve: this node was removed from its cluster"},
 	{Interrupted, "ended by a signal before it was done"},
 }
