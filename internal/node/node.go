@@ -123,7 +123,7 @@ type Node struct {
 	tally     tally
 
 	proposals proposals
-	asking    askers // those who wait for an answer of raft
+	asking    askers                   // those who wait for an answer of raft
 	behind    atomic.Pointer[[]string] // why the level is not raised, for people
 
 	waiting    atomic.Bool // for a cluster that adds this node
@@ -148,7 +148,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	n := &Node{
 		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(), adoptions: make(chan adoption),
 		membership: make(turn, 1),
-		stopping: make(chan struct{}), stop: make(chan struct{}),
+		stopping:   make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
 	n.fsm = newFSM(c, n.waiters, n.fates, n.stop)

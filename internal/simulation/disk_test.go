@@ -38,6 +38,7 @@ type disk struct {
 	hangs  bool          // writes do not come back
 	broken bool          // the next write fails
 	full   bool
+	failed int // writes
 }
 
 type write struct {
@@ -144,6 +145,7 @@ func (m *medium) begin(w *write) (took time.Duration, hangs bool, err error) {
 	}
 	if m.broken {
 		m.broken = false
+		m.failed++
 		m.count.add("failed writes", 1)
 		if m.rand.IntN(2) == 0 {
 			w.apply() // it may have got there all the same

@@ -311,12 +311,13 @@ func (w *world) failingDisk() {
 	over := w.fault("failing disk", "%s", m.name)
 	defer over()
 	l, d := m.now()
-	d.change(func() { d.broken = true })
+	before := 0
+	d.change(func() { d.broken, before = true, d.failed })
 	select {
 	case <-l.dead:
 	case <-time.After(20 * time.Second):
 		used := false
-		d.change(func() { used, d.broken = !d.broken, false })
+		d.change(func() { used, d.broken = d.failed > before, false })
 		if used && !l.isDead() {
 			w.violated("T16", "%s goes on after a write has failed", m.name)
 		}
