@@ -299,6 +299,7 @@ func changed(have, want *command.Settings) string {
 // work proposes while the node is in office, and passes commands on while it is not.
 func (n *Node) work() {
 	p := &proposer{schema: n.schema, raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
+	refused := office{}
 	for {
 		if n.raft.State() != raft.Leader {
 			if n.forward() {
@@ -308,6 +309,7 @@ func (n *Node) work() {
 		}
 		if !n.takeOffice() {
 			// Leadership is being handed over: until that has ended the node can neither lead nor forward.
+			refused.again(n)
 			if n.sleep(leaderCheck) {
 				break
 			}

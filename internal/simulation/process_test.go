@@ -69,6 +69,9 @@ func (w *world) open(ctx context.Context, l *life, d *disk, c *node.Cluster) (*n
 			if !errors.Is(err, node.ErrRemoved) && !expectedEnd(err) {
 				w.violated("S14", "%s ended itself for no fault of its disk: %v", l.machine.name, err)
 			}
+			if errors.Is(err, node.ErrHandOver) {
+				w.count.add("hand-overs that did not end", 1)
+			}
 			w.count.add("processes that ended themselves", 1)
 			w.kill(l, err)
 		},
@@ -112,9 +115,9 @@ func (o logLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// expectedEnd tells whether err is a failure that the simulated disk has brought about.
+// expectedEnd tells whether err is a failure that the simulated disk has brought about, or the known one of raft.
 func expectedEnd(err error) bool {
-	return errors.Is(err, storage.ErrHung) || errors.Is(err, errDead) || strings.Contains(err.Error(), "input/output error")
+	return errors.Is(err, storage.ErrHung) || errors.Is(err, node.ErrHandOver) || errors.Is(err, errDead) || strings.Contains(err.Error(), "input/output error")
 }
 
 // other returns a machine that is not m.
