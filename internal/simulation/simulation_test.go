@@ -86,7 +86,7 @@ var leastInAll = []string{
 	"cut messages", "dropped messages", "doubled messages", "delayed messages", "lost answers", "snapshots sent",
 	"writes torn by a crash", "failed writes", "slow writes", "hung writes", "refused for a full disk",
 	"processes that ended themselves", "wiped nodes refused", "removed nodes that stopped themselves", "transfers done",
-	"connections broken by a crash", "numbered requests answered again", "readings of another term",
+	"connections broken by a crash", "numbered requests answered again",
 	"fault: isolate", "fault: one-way", "fault: halves", "fault: ring", "fault: flap", "fault: bad roads", "fault: crash",
 	"fault: crash all", "fault: pause", "fault: slow disk", "fault: hung disk", "fault: failing disk", "fault: full disk",
 	"fault: lost disk", "fault: transfer", "fault: replace",

@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
-
-// How long the sender of a snapshot waits for the receiver.
-const snapshotPatience = 20 * time.Second
 
 // InstallSnapshot carries a snapshot. When the road breaks meanwhile the receiver gets only its beginning.
 func (e *end) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, args *raft.InstallSnapshotRequest,
@@ -36,7 +32,7 @@ func (e *end) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, args *raft
 		e.net.count.add("snapshots sent", 1)
 		go e.deliver(f, f.delay, raft.RPC{Command: &a, Reader: bytes.NewReader(content)}, got)
 	}
-	r, err := e.await(got, f.to.life, snapshotPatience)
+	r, err := e.await(got, f.to.life, rpcPatience)
 	if err != nil {
 		return err
 	}
