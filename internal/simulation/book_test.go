@@ -73,17 +73,18 @@ type fate4key struct {
 	dropped    []time.Time // when a place was lost without a grant
 	extended   time.Time   // when the newest grant or renewal was applied
 	extendedIx int
+	asked      locktable.Time // when the newest acquire was executed
 	ttl        time.Duration
 }
 
 // grant is one hold.
 type grant struct {
-	token    uint64
-	at       time.Time
-	clock    locktable.Time
-	attached uint64
-	end      time.Time // zero: still held
-	how      locktable.EventKind
+	token uint64
+	at    time.Time
+	clock locktable.Time
+	asked locktable.Time // when the newest acquire before it was executed
+	end   time.Time      // zero: still held
+	how   locktable.EventKind
 }
 
 func newBook(w *world) *book {

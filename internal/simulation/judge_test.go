@@ -30,7 +30,7 @@ func (b *book) log(i int, c *command.Command, o locktable.Outcome) {
 	switch {
 	case c.GetAcquire() != nil:
 		a := c.GetAcquire()
-		b.key(a.GetKey(), a.GetName(), a.GetSession())
+		b.key(a.GetKey(), a.GetName(), a.GetSession()).asked = b.clock
 		if b.acquires[a.GetAttachment()] = append(b.acquires[a.GetAttachment()], l); len(b.acquires[a.GetAttachment()]) > 1 {
 			b.world.count.add("acquires that came into the log again", 1)
 		}
@@ -97,7 +97,7 @@ func (b *book) granted(i int, f *fate4key, e locktable.Event, place int) {
 	if g := f.live(); g != nil {
 		b.world.violated("S10", "entry %d grants %s to a key that holds it", b.entries[i].index, e.Lock)
 	}
-	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, attached: e.Attachment})
+	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, asked: f.asked})
 	f.extended, f.extendedIx, f.ttl = at, i, e.TTL
 }
 
