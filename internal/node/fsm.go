@@ -29,6 +29,7 @@ type fsm struct {
 	observer Observer
 	waiters  *waiters
 	fates    *fates
+	seen     func(*raft.Log, func(func(*locktable.Table))) // nil, or what a simulation wants to be told
 
 	// The entry that the proposer of this node has in flight, to spare decoding it again.
 	own atomic.Pointer[ownEntry]
@@ -50,6 +51,7 @@ func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
 		schema: c.schema, stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates,
 		table: locktable.New(locktable.DefaultSettings()),
 	}
+	f.seen = c.simulation().Applied
 	f.note()
 	return f
 }
@@ -71,6 +73,9 @@ func (f *fsm) Apply(l *raft.Log) any {
 		f.waiters.tell(now, events)
 		f.fates.note(now, events)
 		f.observer.Applied(e.GetCommands(), outcomes, events)
+	}
+	if f.seen != nil {
+		f.seen(l, f.view)
 	}
 	return outcomes
 }

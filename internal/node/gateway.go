@@ -91,7 +91,8 @@ func (n *Node) forwardOnce(batch []*proposal) error {
 	return nil
 }
 
-// repeatable answers the commands of the batch that must not be sent twice, and returns the others.
+// repeatable answers the commands of the batch that must not be sent twice, and returns the others, which may have been
+// received.
 func repeatable(batch []*proposal, err error) []*proposal {
 	var rest []*proposal
 	for _, p := range batch {
@@ -201,6 +202,9 @@ func fromFailure(o *command.WireOutcome) error {
 }
 
 func toFailure(err error) command.WireOutcome_Failure {
+	if errors.Is(err, ErrUnknown) {
+		return command.WireOutcome_OUTCOME_UNKNOWN // whatever else it says
+	}
 	for f, e := range failures {
 		if errors.Is(err, e) {
 			return f

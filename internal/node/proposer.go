@@ -198,16 +198,25 @@ func (p *proposer) run(stop <-chan struct{}) bool {
 			}
 			continue
 		}
-		timer.Reset(wait)
+		timer.Reset(min(wait, officeCheck))
 		select {
 		case <-p.queue.wake:
 		case <-timer.C:
+			if !p.inOffice() {
+				return false // nobody had anything to propose, and so did not notice
+			}
 		case <-stop:
 			if p.queue.len() == 0 {
 				return true
 			}
 		}
 	}
+}
+
+// inOffice tells whether Raft still sees this node as the leader of the term for which it took office.
+func (p *proposer) inOffice() bool {
+	_, term, ok := p.clock.read()
+	return ok && p.raft.State() == raft.Leader && p.raft.CurrentTerm() == term
 }
 
 // untilTick returns how long an idle leader may let the clock stand: until the next deadline, and at most maxTick after
