@@ -25,7 +25,7 @@ func TestWaiterOfACutOffNodeIsSentAway(t *testing.T) {
 
 		start := time.Now()
 		c.isolate(cut.transport.Addr(), true)
-		if a := <-first; !errors.Is(a.err, ErrUnavailable) {
+		if a := <-first; !errors.Is(a.err, ErrUnknown) || errors.Is(a.err, ErrUnavailable) {
 			t.Errorf("code %d, error %v", a.out.Code, a.err)
 		}
 		if took := time.Since(start); took > leaderPatience+2*contactCheck {

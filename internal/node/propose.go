@@ -146,11 +146,14 @@ func (n *Node) awaitEnd(ctx context.Context, w *waiter, a *command.Acquire) (loc
 			return locktable.Outcome{}, ctx.Err()
 		case <-check.C:
 			if n.hearsNobody() {
-				return locktable.Outcome{}, ErrUnavailable
+				return locktable.Outcome{}, errCutOff
 			}
 		}
 	}
 }
+
+// errCutOff is told to a client that waits: its place is there.
+var errCutOff = fmt.Errorf("%w: this node hears from no leader", ErrUnknown)
 
 // hearsNobody tells whether this node has been without a leader for longer than an election takes.
 func (n *Node) hearsNobody() bool {
