@@ -13,8 +13,10 @@ FUZZTIME ?= 10s
 BENCH ?= .
 BENCHTIME ?= 1s
 
-# Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there.
-NO_RACE := /internal/locktable$$|/internal/command$$
+# Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there. And the
+# simulation, whose virtual hours would take real ones, with internal/node running the same code under the race detector; and
+# the torture, whose checkers would take too long under it.
+NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/test/torture$$
 # The race detector needs a C compiler. Without one the tests run without it, and say so.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 TESTFLAGS ?= -timeout 9m
@@ -22,7 +24,7 @@ PKGS ?= ./...
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench fuzz simulate image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover fuzz simulate torture image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -41,6 +43,7 @@ test: ## run all tests of PKGS, concurrent packages under the race detector
 		status=0; \
 		[ -z "$$racy" ] || $(GO) test -json $(RACE) $(TESTFLAGS) $$racy || status=1; \
 		[ -z "$$heavy" ] || $(GO) test -json $(TESTFLAGS) $$heavy || status=1; \
+		[ -z "$$(grep simulation <<<"$$heavy")" ] || $(GO) test -json $(RACE) -short $(TESTFLAGS) ./internal/simulation || status=1; \
 		$(GO) test -C tools -json ./... || status=1; \
 		return $$status; \
 	}; \
@@ -101,8 +104,16 @@ fuzz: ## run every fuzz target for FUZZTIME
 	done
 
 HOURS ?= 8
-simulate: ## run a cluster for HOURS of virtual time with faults
-	$(GO) test ./internal/node -run '^TestSimulation$$' -v -timeout 0 -simulate.minutes=$$(( $(HOURS) * 15 ))
+SEED ?= 1
+simulate: ## run clusters for HOURS of virtual time with faults, with seeds from SEED on
+	$(GO) test ./internal/simulation -run '^TestSimulation$$' -v -timeout 0 -simulate.first=$(SEED) -simulate.seeds=$$(( $(HOURS) * 2 )) -simulate.minutes=30
+
+MINUTES ?= 10
+torture: ## break a cluster of real processes for MINUTES
+	$(GO) test ./test/torture -run '^TestTorture$$' -v -timeout 0 -torture.minutes=$(MINUTES)
+
+bench-failover: ## measure how long the end of a leader is felt
+	$(GO) test ./test/torture -run '^$$' -bench Failover -benchtime 20x -timeout 0
 
 image: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .

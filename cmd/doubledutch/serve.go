@@ -35,6 +35,9 @@ type serveCmd struct {
 	HangTimeout     seconds  `default:"10s" placeholder:"DURATION" help:"End the program when the disk does not answer for so long (default ${default})."`
 	ShutdownTimeout seconds  `default:"10s" placeholder:"DURATION" help:"How long a shutdown may take (default ${default})."`
 
+	// For tests: a cluster that never snapshots would not show what installing one does.
+	SnapshotSize byteSize `hidden:"" default:"64MiB" placeholder:"SIZE" help:"Size of the log that brings the next snapshot."`
+
 	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"debug, info, warn or error (default ${default})."`
 	LogFormat string `enum:"auto,text,json" default:"auto" help:"text, json, or auto: text on a terminal and JSON elsewhere (default ${default})."`
 }

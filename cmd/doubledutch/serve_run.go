@@ -65,6 +65,8 @@ func (s *serveCmd) openNode(ctx context.Context, log *slog.Logger, metrics *serv
 		MinFree:     int64(s.MinFreeSpace),
 		HangTimeout: s.HangTimeout.duration(),
 		Cluster:     s.cluster(s.Insecure, log),
+
+		SnapshotBytes: int64(s.SnapshotSize),
 	})
 }
 

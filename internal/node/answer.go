@@ -125,7 +125,7 @@ func (n *Node) readIndex() (*command.ReadIndexAt, error) {
 		return nil, ErrUnavailable // elected perhaps, but what earlier leaders acknowledged may not be applied yet
 	}
 	index := n.fsm.applied.Load()
-	if err := n.raft.VerifyLeader().Error(); err != nil {
+	if err := n.verifyLeader(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	now, termNow, ok := n.clock.read()
@@ -133,6 +133,14 @@ func (n *Node) readIndex() (*command.ReadIndexAt, error) {
 		return nil, ErrUnavailable
 	}
 	return &command.ReadIndexAt{Index: index, Now: int64(now)}, nil
+}
+
+func (n *Node) verifyLeader() error {
+	if !n.asking.enter() {
+		return ErrStopping
+	}
+	defer n.asking.leave()
+	return n.raft.VerifyLeader().Error()
 }
 
 // greeting says who this node is and how it is.

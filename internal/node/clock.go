@@ -15,6 +15,8 @@ type clock struct {
 	base   locktable.Time
 	office time.Time // carries the monotonic reading
 	term   uint64    // 0: not in office
+
+	elapsed func(time.Time) time.Duration // nil: time.Since; set before use
 }
 
 // takeOffice starts the clock at base for a term.
@@ -38,5 +40,12 @@ func (c *clock) read() (now locktable.Time, term uint64, ok bool) {
 	if c.term == 0 {
 		return 0, 0, false
 	}
-	return c.base.Add(time.Since(c.office)), c.term, true
+	return c.base.Add(c.since(c.office)), c.term, true
+}
+
+func (c *clock) since(start time.Time) time.Duration {
+	if c.elapsed != nil {
+		return c.elapsed(start)
+	}
+	return time.Since(start)
 }

@@ -302,6 +302,32 @@ func TestLeaderFailsAndNothingIsLost(t *testing.T) {
 	})
 }
 
+// A leader to whom nobody brings anything notices, too, that it does not lead any more: a change of membership asked of it must
+// go to the one who does.
+func TestIdleLeaderNoticesThatItWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		name, old := c.leader()
+		c.isolate(c.members[name], true)
+		time.Sleep(3 * time.Second) // virtual
+		if old.isLeader() {
+			t.Error("it was cut off and thinks that it leads")
+		}
+		c.isolate(c.members[name], false)
+		time.Sleep(3 * time.Second) // virtual
+		var victim string
+		for other, n := range c.nodes {
+			if n != old && !n.isLeader() {
+				victim = other
+				n.config.Fatal = func(error) {}
+			}
+		}
+		if err := old.Remove(victim); err != nil {
+			t.Errorf("remove %s: %v", victim, err)
+		}
+	})
+}
+
 // P9, T1, T11: a leader that is cut off grants, renews and releases nothing, and answers no read, and says so in time.
 func TestMinorityDecidesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -404,6 +430,24 @@ func TestRemovedNodeStops(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		mustAcquire(t, leader, acquireCmd("db", "a", 0), locktable.Granted)
+	})
+}
+
+// A follower that lags behind may not have heard yet that a node has joined: it must not make it believe that it was removed.
+func TestWhoMayTellThatANodeWasRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		n := c.followers()[0]
+		last := n.raft.LastIndex()
+		for _, g := range []struct {
+			applied uint64
+			contact time.Duration
+			may     bool
+		}{{0, 0, true}, {last - 1, 1, false}, {last, 1, true}} {
+			if got := n.mayJudge(&command.Greeting{AppliedIndex: g.applied, LastContact: int64(g.contact)}); got != g.may {
+				t.Errorf("applied %d, heard %v ago: %v", g.applied, g.contact, got)
+			}
+		}
 	})
 }
 

@@ -30,6 +30,7 @@ type fsm struct {
 	waiters  *waiters
 	fates    *fates
 	journal  journal
+	seen     func(*raft.Log, func(func(*locktable.Table))) // nil, or what a simulation wants to be told
 
 	// The entry that the proposer of this node has in flight, to spare decoding it again.
 	own atomic.Pointer[ownEntry]
@@ -51,6 +52,7 @@ func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
 		schema: c.schema, stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates,
 		table: locktable.New(locktable.DefaultSettings()),
 	}
+	f.seen = c.simulation().Applied
 	f.note()
 	return f
 }
@@ -73,6 +75,9 @@ func (f *fsm) Apply(l *raft.Log) any {
 		f.waiters.tell(now, events)
 		f.fates.note(now, events)
 		f.observer.Applied(e.GetCommands(), outcomes, events)
+	}
+	if f.seen != nil {
+		f.seen(l, f.view)
 	}
 	return outcomes
 }

@@ -49,14 +49,12 @@ func (n *Node) forward() (stopped bool) {
 func (n *Node) forwardBatch(batch []*proposal) {
 	n.stall.start()
 	defer n.stall.end()
-	unsure := false
 	for start := time.Now(); len(batch) > 0; time.Sleep(leaderCheck) {
 		err := n.forwardOnce(batch)
 		if err == nil {
 			return
 		}
 		if errors.Is(err, ErrUnknown) {
-			unsure = true
 			batch = repeatable(batch, err)
 		}
 		switch {
@@ -64,9 +62,6 @@ func (n *Node) forwardBatch(batch []*proposal) {
 			n.queue.putBack(batch) // this node decides now
 			return
 		case time.Since(start) > leaderPatience || n.isStopping():
-			if unsure {
-				err = fmt.Errorf("%w: %w", ErrUnknown, err)
-			}
 			failAll(batch, err)
 			return
 		}
@@ -95,11 +90,13 @@ func (n *Node) forwardOnce(batch []*proposal) error {
 	return nil
 }
 
-// repeatable answers the commands of the batch that must not be sent twice, and returns the others.
+// repeatable answers the commands of the batch that must not be sent twice, and returns the others, which may have been
+// received.
 func repeatable(batch []*proposal, err error) []*proposal {
 	var rest []*proposal
 	for _, p := range batch {
 		if isRepeatable(p.cmd) {
+			p.unsure = true
 			rest = append(rest, p)
 		} else {
 			p.finish(err)
@@ -206,6 +203,9 @@ func fromFailure(o *command.WireOutcome) error {
 }
 
 func toFailure(err error) command.WireOutcome_Failure {
+	if errors.Is(err, ErrUnknown) {
+		return command.WireOutcome_OUTCOME_UNKNOWN // whatever else it says
+	}
 	for f, e := range failures {
 		if errors.Is(err, e) {
 			return f

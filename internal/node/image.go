@@ -24,6 +24,9 @@ type Image struct {
 // Header says what the image is of.
 func (i *Image) Header() backup.Header { return i.header }
 
+// Hash is the hash of the state, the same as a node's that has applied as much.
+func (i *Image) Hash() [32]byte { return i.table.Hash() }
+
 // ReadBackup reads a whole backup. It returns an image only if all of r is as it was written, and the state in it can be
 // gone on with; otherwise the error wraps backup.ErrDamaged, backup.ErrNewer or locktable.ErrBadSnapshot, or is what r said.
 func ReadBackup(r io.Reader) (*Image, error) {

@@ -89,6 +89,10 @@ func changeError(err error) error {
 
 // change carries out a change of membership. It is called on the leader.
 func (n *Node) change(c *command.Change) error {
+	if !n.asking.enter() {
+		return ErrStopping
+	}
+	defer n.asking.leave()
 	if c.GetKind() == command.Change_ADD {
 		return n.add(c.GetName(), c.GetAddress())
 	}

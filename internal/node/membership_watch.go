@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
 
 const (
@@ -85,7 +87,7 @@ func (n *Node) isUnwanted() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), lonelyCheck)
 		g, err := n.hello(ctx, addr)
 		cancel()
-		if err == nil && g.GetMember() && g.GetLeader() != "" && !knows(g, n.self()) {
+		if err == nil && g.GetMember() && g.GetLeader() != "" && !knows(g, n.self()) && n.mayJudge(g) {
 			return true
 		}
 		if errors.Is(err, ErrRefusedByPeer) && strings.Contains(err.Error(), removedSentence) {
@@ -93,6 +95,12 @@ func (n *Node) isUnwanted() bool {
 		}
 	}
 	return false
+}
+
+// mayJudge tells whether the node that sent g is to be believed when it does not know this node: the leader is, and who has
+// applied all of this node's log, in which it is a member. A follower that lags behind may not have heard of this node yet.
+func (n *Node) mayJudge(g *command.Greeting) bool {
+	return g.GetLastContact() == 0 || n.isMember() && g.GetAppliedIndex() >= n.raft.LastIndex()
 }
 
 // others returns where other members may be: those that the log names, the last leader, and those that this node was

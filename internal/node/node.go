@@ -53,6 +53,8 @@ type Config struct {
 	Version string
 	// SnapshotBytes is the size of the log since the last snapshot that brings the next one. 0: 64 MiB.
 	SnapshotBytes int64
+	// Simulation is for tests that run the node on disks and clocks of their own. nil: the real ones.
+	Simulation *Simulation
 
 	// What this server knows of commands. Tests make up other versions.
 	schema *command.Schema
@@ -121,11 +123,12 @@ type Node struct {
 	tally     tally
 
 	proposals proposals
+	asking    askers                   // those who wait for an answer of raft
 	behind    atomic.Pointer[[]string] // why the level is not raised, for people
 
 	waiting    atomic.Bool // for a cluster that adds this node
 	adoptions  chan adoption
-	membership sync.Mutex  // held while a node is taken in and while the level is raised
+	membership turn        // held while a node is taken in and while the level is raised
 	backingUp  atomic.Bool // a backup is being read
 
 	attachments atomic.Uint64 // the last one given out
@@ -144,10 +147,12 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
 		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(), adoptions: make(chan adoption),
-		stopping: make(chan struct{}), stop: make(chan struct{}),
+		membership: make(turn, 1),
+		stopping:   make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
 	n.fsm = newFSM(c, n.waiters, n.fates, n.stop)
+	n.clock.elapsed = c.simulation().Elapsed
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
@@ -228,6 +233,10 @@ func (n *Node) openStore() (err error) {
 		Dir: n.config.Dir, Logger: n.config.Logger, Fatal: n.config.Fatal,
 		HangTimeout: n.config.HangTimeout, MinFree: n.config.MinFree, Name: n.name(),
 	}
+	if open := n.config.simulation().Open; open != nil {
+		n.store, err = open(o)
+		return err
+	}
 	if n.volatile() {
 		n.store = storage.OpenVolatile(o)
 		return nil
@@ -290,21 +299,43 @@ func changed(have, want *command.Settings) string {
 // work proposes while the node is in office, and passes commands on while it is not.
 func (n *Node) work() {
 	p := &proposer{schema: n.schema, raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
+	refused := office{}
 	for {
-		if n.raft.State() == raft.Leader && n.takeOffice() {
-			stopped := p.run(n.stop)
-			n.clock.leaveOffice()
-			n.fates.clear()
-			if stopped {
+		if n.raft.State() != raft.Leader {
+			if n.forward() {
 				break
 			}
-			n.config.Logger.Warn("lost leadership")
+			continue
 		}
-		if n.forward() {
+		if !n.takeOffice() {
+			// Leadership is being handed over: until that has ended the node can neither lead nor forward.
+			refused.again(n)
+			if n.sleep(leaderCheck) {
+				break
+			}
+			continue
+		}
+		stopped := p.run(n.stop)
+		n.clock.leaveOffice()
+		n.fates.clear()
+		if stopped {
 			break
 		}
+		n.config.Logger.Warn("lost leadership")
 	}
 	n.queue.fail(ErrStopping)
+}
+
+// sleep waits for d, or until the node stops (true).
+func (n *Node) sleep(d time.Duration) (stopped bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return false
+	case <-n.stop:
+		return true
+	}
 }
 
 // takeOffice waits until everything committed before is applied and starts the clock from there.
@@ -360,6 +391,9 @@ func (n *Node) wantsSnapshot() bool {
 		state = s.Holders + s.Waiters + s.Spent
 	})
 	bytes, entries := n.config.SnapshotBytes, min(minSnapshotEntries+int64(state)/4, maxSnapshotEntries)
+	if few := n.config.simulation().SnapshotEntries; few != 0 {
+		entries = few
+	}
 	if n.store.Full() {
 		bytes, entries = bytes/fullDiskHurry, entries/fullDiskHurry
 	}
@@ -397,6 +431,7 @@ func (n *Node) Close() error {
 		n.queue.close()
 		close(n.stop)
 		n.done.Wait()
+		n.asking.close()
 		var errs []error
 		if n.raft != nil {
 			errs = append(errs, n.raft.Shutdown().Error())

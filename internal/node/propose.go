@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
+
+// How often a parked client's node looks whether it still hears from a leader.
+const contactCheck = time.Second
 
 // Propose brings c into the log and returns its outcome. When ctx ends first, or the log does not answer for about 5 s,
 // the error wraps ErrUnknown: the command may still take effect. The node may read c until then.
@@ -153,15 +158,37 @@ func (n *Node) wait(ctx context.Context, c *command.Command, a queueing) (lockta
 		return o, err
 	}
 	n.waiters.queued(w, o.Now, n.fsm.view)
-	select {
-	case o := <-w.ended:
-		return o, nil
-	case <-n.stopping:
-		return locktable.Outcome{}, ErrStopping
-	case <-ctx.Done():
-		n.Abandon(a.GetKey(), a.GetAttachment())
-		return locktable.Outcome{}, ctx.Err()
+	return n.awaitEnd(ctx, w, a)
+}
+
+// awaitEnd waits for the end of the wait of w. A node that hears from no leader cannot learn of it, and sends the client away to
+// one that can; its place stays for the grace, so that it finds it there.
+func (n *Node) awaitEnd(ctx context.Context, w *waiter, a queueing) (locktable.Outcome, error) {
+	check := time.NewTicker(contactCheck)
+	defer check.Stop()
+	for {
+		select {
+		case o := <-w.ended:
+			return o, nil
+		case <-n.stopping:
+			return locktable.Outcome{}, ErrStopping
+		case <-ctx.Done():
+			n.Abandon(a.GetKey(), a.GetAttachment())
+			return locktable.Outcome{}, ctx.Err()
+		case <-check.C:
+			if n.hearsNobody() {
+				return locktable.Outcome{}, errCutOff
+			}
+		}
 	}
+}
+
+// errCutOff is told to a client that waits: its place is there.
+var errCutOff = fmt.Errorf("%w: this node hears from no leader", ErrUnknown)
+
+// hearsNobody tells whether this node has been without a leader for longer than an election takes.
+func (n *Node) hearsNobody() bool {
+	return n.clustered() && n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > leaderPatience
 }
 
 // How long it is tried to take back what could not be delivered.

@@ -42,7 +42,9 @@ type proposal struct {
 	term uint64 // if not 0, the command is void in every other term
 	out  locktable.Outcome
 	err  error
-	done chan struct{} // gets one value when out or err is set
+	// A leader may have received it, although no answer came: whatever comes of sending it again, it may be done.
+	unsure bool
+	done   chan struct{} // gets one value when out or err is set
 	// Who proposed it does not wait for the outcome; it is tried again until then. Zero: it is tried once.
 	until time.Time
 	queue *queue // where it is put then
@@ -51,6 +53,9 @@ type proposal struct {
 func (p *proposal) finish(err error) {
 	if p.tryAgain(err) {
 		return
+	}
+	if p.unsure && err != nil && !errors.Is(err, ErrUnknown) {
+		err = fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	p.err = err
 	p.done <- struct{}{}
@@ -78,7 +83,7 @@ func (ps *proposals) get(c *command.Command) *proposal {
 
 // put takes p back, once its owner has received from done.
 func (ps *proposals) put(p *proposal) {
-	p.cmd, p.term, p.err, p.out = nil, 0, nil, locktable.Outcome{}
+	p.cmd, p.term, p.err, p.unsure, p.out = nil, 0, nil, false, locktable.Outcome{}
 	ps.pool.Put(p)
 }
 
@@ -193,16 +198,25 @@ func (p *proposer) run(stop <-chan struct{}) bool {
 			}
 			continue
 		}
-		timer.Reset(wait)
+		timer.Reset(min(wait, officeCheck))
 		select {
 		case <-p.queue.wake:
 		case <-timer.C:
+			if !p.inOffice() {
+				return false // nobody had anything to propose, and so did not notice
+			}
 		case <-stop:
 			if p.queue.len() == 0 {
 				return true
 			}
 		}
 	}
+}
+
+// inOffice tells whether Raft still sees this node as the leader of the term for which it took office.
+func (p *proposer) inOffice() bool {
+	_, term, ok := p.clock.read()
+	return ok && p.raft.State() == raft.Leader && p.raft.CurrentTerm() == term
 }
 
 // untilTick returns how long an idle leader may let the clock stand: until the next deadline, and at most maxTick after

@@ -53,9 +53,10 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 			return fmt.Errorf("begin the cluster: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), transport)
+	guarded := n.guardSnapshots(transport)
+	r, err := raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), guarded)
 	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
+		return errors.Join(fmt.Errorf("start raft: %w", err), guarded.Close())
 	}
 	n.raft = r
 	n.raftRef.Store(r)
@@ -78,9 +79,15 @@ func (n *Node) raftConfig() *raft.Config {
 	c.CommitTimeout = commit
 	c.MaxAppendEntries = 512
 	c.TrailingLogs = trailingLogs
+	if few := n.config.simulation().TrailingLogs; few != 0 {
+		c.TrailingLogs = few
+	}
 	// Snapshots are taken by size of the log, which raft does not know: see takeSnapshots.
 	c.SnapshotThreshold = math.MaxUint64
 	c.SnapshotInterval = 24 * time.Hour
 	c.NoLegacyTelemetry = true
+	// A leader that has been removed goes on as a follower that nobody asks, so that whoever waits for an answer of raft gets one;
+	// watchMembership ends the node.
+	c.ShutdownOnRemove = false
 	return c
 }

@@ -93,10 +93,16 @@ func (w *waiters) told(key locktable.Key, attachment uint64, o locktable.Outcome
 
 func (w *waiters) tellLocked(key locktable.Key, attachment uint64, o locktable.Outcome) {
 	for _, p := range w.byKey[key] {
-		if p.attachment == attachment {
+		if p.attachment == attachment && !p.isOld(o) {
 			p.tell(o)
 		}
 	}
+}
+
+// isOld tells whether o is the end of an earlier place of p: an acquire that was sent to two leaders got one from each. Within
+// one entry, waits run out before anything is asked for.
+func (p *waiter) isOld(o locktable.Outcome) bool {
+	return o.Now < p.since || o.Now == p.since && o.Code == locktable.Held
 }
 
 // endsWait tells whether an event of that kind ends the wait of the client that it concerns.
@@ -127,6 +133,7 @@ func (w *waiters) recheck(t *locktable.Table) {
 func (w *waiters) queued(p *waiter, now locktable.Time, view func(func(*locktable.Table))) {
 	w.mu.Lock()
 	p.since = now
+	p.forgetOld()
 	missed := p.restores != w.restores
 	w.mu.Unlock()
 	if missed {
@@ -135,6 +142,17 @@ func (w *waiters) queued(p *waiter, now locktable.Time, view func(func(*locktabl
 			defer w.mu.Unlock()
 			p.look(t)
 		})
+	}
+}
+
+// forgetOld takes back what p was told of an earlier place.
+func (p *waiter) forgetOld() {
+	select {
+	case o := <-p.ended:
+		if !p.isOld(o) {
+			p.tell(o)
+		}
+	default:
 	}
 }
 

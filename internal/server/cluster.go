@@ -13,6 +13,10 @@ import (
 
 // showCluster answers GET /v1/cluster with what this node knows, also when there is no majority.
 func (s *Server) showCluster(c *call) error {
+	hash, err := wantsStateHash(c)
+	if err != nil {
+		return err
+	}
 	members := s.backend.Members(c.ctx())
 	if c.ctx().Err() != nil {
 		return errGone
@@ -21,6 +25,9 @@ func (s *Server) showCluster(c *call) error {
 		return errNoTable
 	}
 	c.buf = appendCluster(c.buf[:0], s.backend.Status(), members)
+	if hash {
+		c.buf = append(s.appendStateHash(c.buf[:len(c.buf)-1]), '}')
+	}
 	return c.json(http.StatusOK)
 }
 

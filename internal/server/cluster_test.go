@@ -65,6 +65,41 @@ func TestShowCluster(t *testing.T) {
 	d.want(200, "", "HEAD", "/v1/cluster", "")
 }
 
+// TestStateHash: it is there on request only, names the state and changes with it.
+func TestStateHash(t *testing.T) {
+	d := openDoor(t)
+	hash := func() (string, uint64) {
+		t.Helper()
+		var got struct {
+			State struct {
+				Index  uint64 `json:"applied_index"`
+				SHA256 string
+			} `json:"state_hash"`
+		}
+		if err := json.Unmarshal([]byte(d.want(200, "*", "GET", "/v1/cluster?state_hash=true", "").body), &got); err != nil {
+			t.Fatal(err)
+		}
+		return got.State.SHA256, got.State.Index
+	}
+	before, at := hash()
+	want := ""
+	d.backend.ReadStale(func(t *locktable.Table, _ uint64, _ time.Duration) { want = fmt.Sprintf("%x", t.Hash()) })
+	if before != want {
+		t.Errorf("the hash is %s, want %s", before, want)
+	}
+	d.take("a")
+	if after, index := hash(); after == before || index <= at {
+		t.Errorf("the hash at %d is that at %d", index, at)
+	}
+	for _, path := range []string{"/v1/cluster", "/v1/cluster?state_hash=false"} {
+		if a := d.want(200, "*", "GET", path, ""); strings.Contains(a.body, "sha256") {
+			t.Errorf("%s answers with a hash", path)
+		}
+	}
+	d.problem(400, CodeInvalidField, "GET", "/v1/cluster?state_hash=yes", "")
+	d.problem(400, CodeInvalidField, "GET", "/v1/cluster?state_hash=true&state_hash=true", "")
+}
+
 // TestSingleServerIsAClusterOfOne asks a real node.
 func TestSingleServerIsAClusterOfOne(t *testing.T) {
 	d := openDoor(t)

@@ -37,6 +37,8 @@ type Server struct {
 	unrouted    *routeStats
 	undelivered prometheus.Counter
 
+	hashing sync.Mutex // held while the state is hashed, which only one request does at a time
+
 	mu       sync.Mutex // guards listener
 	listener net.Listener
 }

@@ -21,7 +21,12 @@ type guard struct {
 	flights []flight
 }
 
-type failure struct{ err error }
+// A failure is the first one. Whoever comes later waits until Fatal was called with it: it should end the process, before a later
+// error makes others end it in their own way, as raft does when it can't write its term.
+type failure struct {
+	err  error
+	told chan struct{} // closed when Fatal has returned
+}
 
 // A flight is one write or sync that has begun and not ended. A zero start marks a free place.
 type flight struct {
@@ -49,6 +54,16 @@ func (g *guard) err() error {
 	return nil
 }
 
+// verdict returns the latched failure once Fatal has been called with it, or nil.
+func (g *guard) verdict() error {
+	f := g.failed.Load()
+	if f == nil {
+		return nil
+	}
+	<-f.told
+	return f.err
+}
+
 // fail latches err as a *FailedError, unless something failed before, and returns what is latched.
 func (g *guard) fail(op string, err error) error { return g.latch(failed(op, err)) }
 
@@ -63,9 +78,11 @@ func failed(op string, err error) error {
 
 // latch calls Fatal with err if it is the first failure, and returns the first failure.
 func (g *guard) latch(err error) error {
-	if !g.failed.CompareAndSwap(nil, &failure{err}) {
-		return g.err()
+	f := &failure{err: err, told: make(chan struct{})}
+	if !g.failed.CompareAndSwap(nil, f) {
+		return g.verdict()
 	}
+	defer close(f.told)
 	g.logger.Error("storage failed", "error", err)
 	g.fatal(err)
 	return err
@@ -73,7 +90,7 @@ func (g *guard) latch(err error) error {
 
 // begin notes that op starts. Each begin without error is followed by one end with the same number.
 func (g *guard) begin(op string) (int, error) {
-	if err := g.err(); err != nil {
+	if err := g.verdict(); err != nil {
 		return 0, err
 	}
 	return g.takeOff(op), nil
@@ -113,7 +130,7 @@ func (g *guard) end(n int, err error) error {
 	if err != nil {
 		return g.fail(op, err)
 	}
-	return g.err()
+	return g.verdict()
 }
 
 // land frees the place of flight n and returns its op.

@@ -94,6 +94,9 @@ func (s *Store) empty() error {
 
 // rewriteFormat puts id into the format file. s.mu must be held.
 func (s *Store) rewriteFormat(id identity) error {
+	if s.media != nil {
+		return errors.Join(s.g.err(), s.media.SaveIdentity(id.encode()))
+	}
 	if s.dir == "" {
 		return s.g.err()
 	}

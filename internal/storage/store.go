@@ -25,6 +25,7 @@ type Store struct {
 
 	full  atomic.Bool
 	space *space // nil for a volatile store
+	media Media  // in place of the directory; nil for any other store
 
 	wal  closer // nil for a volatile store
 	lock *os.File
@@ -43,7 +44,12 @@ type closer interface{ Close() error }
 func (s *Store) Log() raft.LogStore { return s.log }
 
 // Stable returns the store of term and vote.
-func (s *Store) Stable() raft.StableStore { return s.stable }
+func (s *Store) Stable() raft.StableStore {
+	if s.media != nil {
+		return &mediaStable{s.stable, s.media}
+	}
+	return s.stable
+}
 
 // Snapshots returns the snapshots.
 func (s *Store) Snapshots() raft.SnapshotStore { return s.snaps }
@@ -65,7 +71,7 @@ func (s *Store) identity() identity {
 
 // Full says that little free space is left on the disk, so that what needs more of it should be refused. Writes that free
 // or renew still have the reserve to live on.
-func (s *Store) Full() bool { return s.full.Load() }
+func (s *Store) Full() bool { return s.full.Load() || s.media != nil && s.media.Full() }
 
 // Stalled returns for how long the oldest write or sync in flight has been running; 0 if none is.
 func (s *Store) Stalled() time.Duration {

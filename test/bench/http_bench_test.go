@@ -16,10 +16,11 @@ import (
 )
 
 // BenchmarkHTTPPairs takes and releases free names through the seed interface over keep-alive connections. `baseline` is
-// net/http on a bare map in a process of its own, the least that any Go server of this kind can cost.
+// net/http on a bare map in a process of its own, the least that any Go server of this kind can cost; `three` is a cluster of
+// three processes, each with a third of the clients.
 func BenchmarkHTTPPairs(b *testing.B) {
 	for _, conns := range []int{1, 16, 64, 256} {
-		for _, kind := range []string{"baseline", "volatile", "durable"} {
+		for _, kind := range []string{"baseline", "volatile", "durable", "three"} {
 			b.Run(fmt.Sprintf("%s/conns=%d", kind, conns), func(b *testing.B) {
 				s := startServer(b, kind)
 				benchmarkPairs(b, s, conns)
@@ -31,7 +32,7 @@ func BenchmarkHTTPPairs(b *testing.B) {
 func benchmarkPairs(b *testing.B, s *server, conns int) {
 	clients := make([]*client, conns)
 	for i := range clients {
-		clients[i] = dial(b, s.addr)
+		clients[i] = s.dial(b, i)
 		defer clients[i].Close()
 	}
 	var next atomic.Int64
@@ -60,7 +61,7 @@ func benchmarkPairs(b *testing.B, s *server, conns int) {
 
 // BenchmarkHandoff passes one lock around 32 waiters: from the release to the answer that the next one gets.
 func BenchmarkHandoff(b *testing.B) {
-	for _, kind := range []string{"volatile", "durable"} {
+	for _, kind := range []string{"volatile", "durable", "three"} {
 		b.Run(kind, func(b *testing.B) { benchmarkHandoff(b, startServer(b, kind), 32) })
 	}
 }
@@ -77,7 +78,7 @@ func benchmarkHandoff(b *testing.B, s *server, workers int) {
 	left.Store(int64(b.N))
 	served := make([]int, workers)
 	for i := range workers {
-		c := dial(b, s.addr)
+		c := s.dial(b, i)
 		defer func() { _ = c.Close() }()
 		wg.Go(func() {
 			for left.Load() > 0 {

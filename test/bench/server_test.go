@@ -11,13 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
 
-// server is a process under load.
+// server is what is under load: a process, or three that are a cluster.
 type server struct {
+	procs []*process
+}
+
+type process struct {
 	cmd  *exec.Cmd
 	addr string
 }
@@ -66,25 +69,61 @@ func startServer(b *testing.B, kind string) *server {
 	if err := build(); err != nil {
 		b.Fatal(err)
 	}
-	addr := freeAddr(b)
-	var cmd *exec.Cmd
+	s := &server{}
 	switch kind {
 	case "baseline":
-		cmd = exec.Command(os.Args[0])
+		addr := freeAddr(b)
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), baseOf+"="+addr)
+		s.start(b, addr, cmd)
 	case "volatile":
-		cmd = exec.Command(binary, "serve", "--listen", addr, "--volatile", "--log-level", "error")
+		s.serve(b, "--volatile")
 	case "durable":
-		cmd = exec.Command(binary, "serve", "--listen", addr, "--data-dir", b.TempDir(), "--log-level", "error")
+		s.serve(b, "--data-dir", b.TempDir())
+	case "three":
+		s.serveThree(b)
 	}
+	for _, p := range s.procs {
+		p.await(b)
+	}
+	return s
+}
+
+func (s *server) serve(b *testing.B, flags ...string) {
+	b.Helper()
+	addr := freeAddr(b)
+	s.start(b, addr, exec.Command(binary, append([]string{"serve", "--listen", addr, "--log-level", "error"}, flags...)...))
+}
+
+func (s *server) serveThree(b *testing.B) {
+	b.Helper()
+	var peers, members []string
+	for i := range 3 {
+		peers = append(peers, freeAddr(b))
+		members = append(members, fmt.Sprintf("n%d=%s", i, peers[i]))
+	}
+	for i, peer := range peers {
+		s.serve(b, "--data-dir", b.TempDir(), "--name", fmt.Sprint("n", i), "--cluster-listen", peer, "--cluster", strings.Join(members, ","))
+	}
+}
+
+func (s *server) start(b *testing.B, addr string, cmd *exec.Cmd) {
+	b.Helper()
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	s := &server{cmd: cmd, addr: addr}
-	b.Cleanup(s.stop)
-	s.await(b)
-	return s
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	s.procs = append(s.procs, &process{cmd: cmd, addr: addr})
+}
+
+// dial connects the i-th client: to one process after the other.
+func (s *server) dial(tb testing.TB, i int) *client {
+	tb.Helper()
+	return dial(tb, s.procs[i%len(s.procs)].addr)
 }
 
 func freeAddr(b *testing.B) string {
@@ -97,38 +136,38 @@ func freeAddr(b *testing.B) string {
 	return l.Addr().String()
 }
 
-// await returns when the server accepts connections.
-func (s *server) await(b *testing.B) {
+// await returns when the process serves locks.
+func (p *process) await(b *testing.B) {
 	b.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		conn, err := net.Dial("tcp", s.addr)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		res, err := http.Get("http://" + p.addr + "/getLock/warm-up/0.001?timeout=1")
 		if err == nil {
-			conn.Close()
-			return
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return
+			}
 		}
 		if time.Now().After(deadline) {
 			b.Fatal("the server does not come up: ", err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
-}
-
-// cpu returns the CPU time that the process has used so far, from the kernel's accounting (in ticks of 10 ms).
+// cpu returns the CPU time that all processes have used so far, from the kernel's accounting (in ticks of 10 ms).
 func (s *server) cpu(b *testing.B) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
+	ticks := 0
+	for _, p := range s.procs {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		user, _ := strconv.Atoi(fields[11])
+		system, _ := strconv.Atoi(fields[12])
+		ticks += user + system
 	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // serveBaseline answers the two seed requests from a map, with net/http and nothing else.

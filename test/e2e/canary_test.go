@@ -4,10 +4,11 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // What clients say of themselves. It is shown to whoever inspects the lock or is refused because of it, and nowhere else.
@@ -19,19 +20,11 @@ const (
 	canaryName = "CanaryName"
 )
 
-const keyAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-const keyLength = 32
-
 // newKey returns a key, or id of a session, as a client makes one.
 func newKey() string {
-	var b [keyLength]byte
-	_, _ = rand.Read(b[:]) // never fails
-	for i := range b {
-		b[i] = keyAlphabet[int(b[i])%len(keyAlphabet)]
-	}
-	evidence.secret(string(b[:]))
-	return string(b[:])
+	key := rig.NewKey()
+	evidence.secret(key)
+	return key
 }
 
 // kind says where a piece of evidence comes from.
@@ -123,11 +116,11 @@ func (a *archive) searchLocked(p piece) []string {
 func (a *archive) hasSecretLocked(text []byte) bool {
 	run := 0
 	for i, c := range text {
-		if strings.IndexByte(keyAlphabet, c) < 0 {
+		if strings.IndexByte(rig.KeyAlphabet, c) < 0 {
 			run = 0
 			continue
 		}
-		if run++; run >= keyLength && a.secrets[string(text[i+1-keyLength:i+1])] {
+		if run++; run >= rig.KeyLength && a.secrets[string(text[i+1-rig.KeyLength:i+1])] {
 			return true
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // newClient returns an HTTP client with its own connections and no time-out.
@@ -243,7 +245,7 @@ func (s *server) seedGet(path string) string {
 	if !r.ok() {
 		s.t.Fatalf("%s: %v", path, r)
 	}
-	if len(r.body) == keyLength {
+	if len(r.body) == rig.KeyLength {
 		evidence.secret(r.body)
 	}
 	return r.body

@@ -6,14 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
-)
 
-const program = "github.com/doubledutch-lock/doubledutch/cmd/doubledutch"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
+)
 
 // minParallel is how many tests run at once at least: most of them wait for most of their time.
 const minParallel = 5
@@ -67,23 +66,14 @@ func buildAll() error {
 	testedBinary = plainBinary
 	var group sync.WaitGroup
 	var plain, raced error
-	group.Go(func() { plain = build(plainBinary) })
+	group.Go(func() { plain = rig.Build(plainBinary) })
 	if raceEnabled {
 		testedBinary = filepath.Join(scratch, "doubledutch-race")
-		group.Go(func() { raced = build(testedBinary, "-race") })
+		group.Go(func() { raced = rig.Build(testedBinary, "-race") })
 	}
 	group.Wait()
 	if plain != nil {
 		return plain
 	}
 	return raced
-}
-
-func build(to string, flags ...string) error {
-	args := append([]string{"build", "-o", to}, flags...)
-	out, err := exec.Command("go", append(args, program)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("go %v: %w: %s", args, err, out)
-	}
-	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // python returns an interpreter that has the module requests.
@@ -30,8 +32,8 @@ func runPython(t *testing.T, s *server, script string) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	keys := 0
-	for i := 0; i+keyLength < len(out); i += keyLength + 1 { // one key a line
-		evidence.secret(string(out[i : i+keyLength]))
+	for i := 0; i+rig.KeyLength < len(out); i += rig.KeyLength + 1 { // one key a line
+		evidence.secret(string(out[i : i+rig.KeyLength]))
 		keys++
 	}
 	if keys == 0 {

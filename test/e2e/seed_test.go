@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // curl asks with the command that the README shows, and returns the status and the body to the last byte.
@@ -25,7 +27,7 @@ func curl(t *testing.T, flags ...string) (status int, body string) {
 	if err != nil {
 		t.Fatalf("curl %v: %s", flags, out)
 	}
-	if len(body) == keyLength {
+	if len(body) == rig.KeyLength {
 		evidence.secret(body)
 	}
 	return status, body
@@ -91,7 +93,7 @@ func TestSeedConversationWithCurl(t *testing.T) {
 func seedBody(want, got string) bool {
 	switch want {
 	case "KEY":
-		return len(got) == keyLength && strings.Trim(got, keyAlphabet) == ""
+		return len(got) == rig.KeyLength && strings.Trim(got, rig.KeyAlphabet) == ""
 	case "SENTENCE":
 		return strings.HasSuffix(got, ".") && len(got) > 20 && !strings.Contains(got, "\n")
 	}

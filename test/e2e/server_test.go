@@ -6,15 +6,14 @@ import (
 	"cmp"
 	"context"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // Deadlines that only something that hangs will miss.
@@ -42,10 +41,9 @@ type server struct {
 	t        *testing.T
 	options  options
 	dir      string
-	cmd      *exec.Cmd
+	process  *rig.Process
 	out, err *capture
-	ended    chan struct{} // closed when the process is gone
-	base     string        // such as http://127.0.0.1:1234; set by awaitUp
+	base     string // such as http://127.0.0.1:1234; set by awaitUp
 	client   *http.Client
 }
 
@@ -64,40 +62,32 @@ func launch(t *testing.T, o options) *server {
 		o.dir = filepath.Join(t.TempDir(), "data")
 	}
 	s := &server{
-		t: t, options: o, dir: o.dir, ended: make(chan struct{}), client: o.client,
+		t: t, options: o, dir: o.dir, client: o.client,
 		out: newCapture(t.Name() + ": standard output"), err: newCapture(t.Name() + ": standard error"),
 	}
 	if s.client == nil {
 		s.client = newClient()
 	}
-	argv := s.argv()
-	s.cmd = exec.Command(argv[0], argv[1:]...)
-	s.cmd.Stdout, s.cmd.Stderr = s.out, s.err
-	s.cmd.Env = append(os.Environ(), o.env...)
+	env := o.env
 	if o.apiKey != "" {
-		s.cmd.Env = append(s.cmd.Env, "DOUBLEDUTCH_API_KEY="+o.apiKey)
+		env = append(env[:len(env):len(env)], "DOUBLEDUTCH_API_KEY="+o.apiKey)
 	}
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	s.cmd.WaitDelay = soon
-	if err := s.cmd.Start(); err != nil {
+	var err error
+	s.process, err = rig.Start(rig.Command{Argv: s.argv(), Wrap: o.wrap, Env: env, Stdout: s.out, Stderr: s.err})
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		_ = s.cmd.Wait()
-		close(s.ended)
-	}()
 	t.Cleanup(s.clean)
 	return s
 }
 
 func (s *server) argv() []string {
 	o := s.options
-	argv := append([]string{}, o.wrap...)
+	program := testedBinary
 	if o.plain {
-		argv = append(argv, plainBinary)
-	} else {
-		argv = append(argv, testedBinary)
+		program = plainBinary
 	}
+	argv := []string{program}
 	argv = append(argv, "serve", "--listen", "127.0.0.1:0", "--log-level", cmp.Or(o.level, "debug"))
 	if o.volatile {
 		argv = append(argv, "--volatile")
@@ -109,8 +99,7 @@ func (s *server) argv() []string {
 
 // clean makes sure that nothing is left running, and shows what the server said if the test failed.
 func (s *server) clean() {
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
-	<-s.ended
+	s.process.KillAll()
 	s.client.CloseIdleConnections()
 	if s.t.Failed() {
 		s.t.Logf("standard output:\n%s\nstandard error, its end:\n%s", s.out, tail(s.err.String(), 3000))
@@ -145,14 +134,7 @@ func (s *server) comesUp() bool {
 	return up
 }
 
-func (s *server) isGone() bool {
-	select {
-	case <-s.ended:
-		return true
-	default:
-		return false
-	}
-}
+func (s *server) isGone() bool { return s.process.IsGone() }
 
 // host is the address without the scheme.
 func (s *server) host() string {
@@ -161,20 +143,14 @@ func (s *server) host() string {
 }
 
 // pid returns the server's own process id, also when it runs under another program.
-func (s *server) pid() int {
+func (s *server) pid() (pid int) {
 	s.t.Helper()
-	pid := s.cmd.Process.Pid
-	if len(s.options.wrap) == 0 {
-		return pid
-	}
-	path := "/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children"
-	child := 0
-	eventually(s.t, soon, "the wrapped process shows up in "+path, func() bool {
-		b, _ := os.ReadFile(path)
-		child, _ = strconv.Atoi(strings.TrimSpace(string(b)))
-		return child != 0
+	eventually(s.t, soon, "the server shows up", func() bool {
+		var err error
+		pid, err = s.process.Pid()
+		return err == nil
 	})
-	return child
+	return pid
 }
 
 // signal sends sig to the server.
@@ -188,16 +164,11 @@ func (s *server) signal(sig syscall.Signal) {
 // exit waits for the end of the process and returns its exit code, or minus the signal that ended it.
 func (s *server) exit(within time.Duration) int {
 	s.t.Helper()
-	select {
-	case <-s.ended:
-	case <-time.After(within):
-		s.t.Fatalf("the server still runs after %v", within)
+	code, err := s.process.Exit(within)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	state := s.cmd.ProcessState
-	if w, ok := state.Sys().(syscall.WaitStatus); ok && w.Signaled() {
-		return -int(w.Signal())
-	}
-	return state.ExitCode()
+	return code
 }
 
 // kill ends the server as a power cut would, except that the kernel keeps what was written.

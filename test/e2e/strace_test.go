@@ -4,34 +4,19 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-)
 
-// canTrace finds out once whether strace is here and may inject into system calls; "" means that it may.
-var canTrace = sync.OnceValue(func() string {
-	if _, err := exec.LookPath("strace"); err != nil {
-		return "strace is not installed"
-	}
-	// With the injection, cat cannot read its file.
-	cmd := exec.Command("strace", "-qq", "-o", os.DevNull, "-e", "trace=read", "-e", "inject=read:error=EIO:when=1+", "cat", os.DevNull)
-	if err := cmd.Run(); err == nil {
-		return "strace does not inject errors here"
-	} else if exec.Command("strace", "-qq", "-o", os.DevNull, "-e", "trace=none", "true").Run() != nil {
-		return "strace may not trace processes here: " + err.Error()
-	}
-	return ""
-})
+	"github.com/doubledutch-lock/doubledutch/test/rig"
+)
 
 func needStrace(t *testing.T) {
 	t.Helper()
-	if reason := canTrace(); reason != "" {
+	if reason := rig.CannotTrace(); reason != "" {
 		t.Skip("SKIP: " + reason)
 	}
 }
@@ -44,10 +29,7 @@ type syncTrace struct{ file string }
 func traceSyncs(t *testing.T, inject string) (*syncTrace, []string) {
 	t.Helper()
 	tr := &syncTrace{file: filepath.Join(t.TempDir(), "trace")}
-	return tr, []string{
-		"strace", "-f", "-qq", "-ttt", "-T", "-o", tr.file, "-e", "signal=none",
-		"-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:" + inject,
-	}
+	return tr, rig.TraceSyncs(tr.file, inject)
 }
 
 // aSync is one line of the trace.
