@@ -118,10 +118,14 @@ type trio struct {
 	*network
 	members map[string]string
 	nodes   map[string]*Node
+	sim     *Simulation // of all nodes, or nil
 }
 
-func openTrio(t *testing.T) *trio {
+func openTrio(t *testing.T) *trio { return openTrioOf(t, nil) }
+
+func openTrioOf(t *testing.T, sim *Simulation) *trio {
 	c := &trio{
+		sim:     sim,
 		network: newNetwork(t), nodes: map[string]*Node{}, members: map[string]string{"n1": "addr1", "n2": "addr2", "n3": "addr3"},
 	}
 	var wg sync.WaitGroup
@@ -155,7 +159,7 @@ func (c *trio) start(name string, cl *Cluster) (*Node, error) {
 	cl.Listen = c.listen(addr)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return Open(ctx, Config{Cluster: cl, Fatal: func(err error) {
+	return Open(ctx, Config{Cluster: cl, Simulation: c.sim, Fatal: func(err error) {
 		if !errors.Is(err, ErrRemoved) {
 			c.t.Errorf("%s: fatal: %v", name, err)
 		}

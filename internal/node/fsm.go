@@ -68,8 +68,8 @@ func (f *fsm) Apply(l *raft.Log) any {
 	}
 	f.logBytes.Add(int64(len(l.Data)))
 	f.logEntries.Add(1)
-	now, outcomes, events := f.apply(e, l.Term)
-	f.journal.note(l.Index, now, 0, events)
+	now, wall, outcomes, events := f.apply(e, l.Term)
+	f.journal.note(l.Index, now, wall, events)
 	f.advance(l.Index)
 	if f.live.Load() {
 		f.waiters.tell(now, events)
@@ -98,16 +98,18 @@ func (f *fsm) decode(data []byte) (*command.Entry, error) {
 	return f.schema.Decode(data)
 }
 
-func (f *fsm) apply(e *command.Entry, term uint64) (locktable.Time, []locktable.Outcome, []locktable.Event) {
+// apply executes e and returns its time, the calendar's (0: unknown), and what came of it.
+func (f *fsm) apply(e *command.Entry, term uint64) (now locktable.Time, wall int64, outcomes []locktable.Outcome, events []locktable.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := locktable.Time(e.GetTime())
+	now = locktable.Time(e.GetTime())
 	if e.GetTerm() != term {
 		now = f.table.Now()
 	}
-	outcomes, events := f.table.Apply(now, e.GetCommands())
+	outcomes, events = f.table.Apply(now, e.GetCommands())
 	f.note()
-	return f.table.Now(), outcomes, events
+	wall, _ = f.table.Calendar(f.table.Now())
+	return f.table.Now(), wall, outcomes, events
 }
 
 // note keeps what is asked for often, outside of the lock.

@@ -151,7 +151,7 @@ func (n *Node) wait(ctx context.Context, c *command.Command, a queueing) (lockta
 		return locktable.Outcome{}, ErrStopping
 	default:
 	}
-	w := n.waiters.park(key, a.GetAttachment(), n.needsPolls(a.GetWait()))
+	w := n.waiters.park(key, a.GetAttachment(), c.GetClaimTask().GetName(), n.needsPolls(a.GetWait()))
 	defer n.waiters.leave(w)
 	o, err := n.try(ctx, c, a)
 	if err != nil || o.Code != locktable.Waiting {

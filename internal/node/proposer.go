@@ -173,6 +173,7 @@ type proposer struct {
 	stall  *stall
 	obs    Observer
 	parks  *waiters
+	wall   wallClock
 
 	batch []*proposal
 	cmds  []*command.Command
@@ -248,9 +249,12 @@ func (p *proposer) propose() bool {
 		polls := p.parks.polls()
 		p.cmds = append(p.cmds, polls[:min(len(polls), maxRescue)]...)
 	}
+	if c := p.reading(term, now); c != nil {
+		p.cmds = append(p.cmds, c)
+	}
 	own := len(p.cmds)
 	for _, b := range p.batch {
-		p.cmds = append(p.cmds, b.cmd)
+		p.cmds = append(p.cmds, p.dated(b.cmd))
 	}
 	entry := p.schema.NewEntry(term, int64(now), p.cmds)
 	data, err := command.Encode(entry)

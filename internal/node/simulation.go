@@ -16,6 +16,8 @@ type Simulation struct {
 	Open func(storage.Options) (*storage.Store, error)
 	// Elapsed is how much time has passed since start by the monotonic clock of the node's machine. It must not block.
 	Elapsed func(start time.Time) time.Duration
+	// Wall is the wall clock of the node's machine. It must not block.
+	Wall func() time.Time
 	// Applied is called after each applied command entry, also of a replay, one call at a time. table calls its argument with the
 	// table as the entry has left it. Applied may block, as if the process stood still.
 	Applied func(l *raft.Log, table func(func(*locktable.Table)))

@@ -28,6 +28,8 @@ type waiter struct {
 	key locktable.Key
 	// Of several that wait with one key, the events of an attachment concern only its own.
 	attachment uint64
+	// The task that it waits for; "": it waits for a lock.
+	task string
 	// Its wait outlasts the grace, so that it has to be polled.
 	polled bool
 	// When it got its place; 0: not yet.
@@ -39,9 +41,9 @@ type waiter struct {
 
 func newWaiters() *waiters { return &waiters{byKey: make(map[locktable.Key][]*waiter)} }
 
-// park registers a client that is about to wait with key over the connection that attachment names.
-func (w *waiters) park(key locktable.Key, attachment uint64, polled bool) *waiter {
-	p := &waiter{key: key, attachment: attachment, polled: polled, ended: make(chan locktable.Outcome, 1)}
+// park registers a client that is about to wait for a task, or for a lock (""), with key over the connection that attachment names.
+func (w *waiters) park(key locktable.Key, attachment uint64, task string, polled bool) *waiter {
+	p := &waiter{key: key, attachment: attachment, task: task, polled: polled, ended: make(chan locktable.Outcome, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.restores = w.restores
@@ -102,7 +104,11 @@ func (w *waiters) tellLocked(key locktable.Key, attachment uint64, o locktable.O
 // isOld tells whether o is the end of an earlier place of p: an acquire that was sent to two leaders got one from each. Within
 // one entry, waits run out before anything is asked for.
 func (p *waiter) isOld(o locktable.Outcome) bool {
-	return o.Now < p.since || o.Now == p.since && o.Code == locktable.Held
+	if o.Now != p.since {
+		return o.Now < p.since
+	}
+	ranOut := o.Code == locktable.NotClaimable && (o.Task == nil || o.Task.Status < locktable.TaskDone)
+	return o.Code == locktable.Held || ranOut
 }
 
 // endsWait tells whether an event of that kind ends the wait of the client that it concerns.
@@ -163,16 +169,36 @@ func (p *waiter) look(t *locktable.Table) {
 		return
 	}
 	i, known := t.Key(p.key)
+	if i.Task != (p.task != "") || i.Task && i.Lock != p.task {
+		known = false // it has come to stand for something else
+	}
 	mine := i.Attachment == p.attachment
 	switch {
 	case known && i.Held && (mine || i.Attachment == 0):
 		p.tell(locktable.Outcome{
 			Code: locktable.Granted, Mode: i.Mode, Slots: i.Slots, Token: i.Token, TTL: i.TTL, Deadline: i.Deadline, Now: t.Now(),
+			Task: p.taskIn(t),
 		})
 	case known && !i.Held && mine:
+	case !known && p.isOver(t):
+		p.tell(locktable.Outcome{Code: locktable.NotClaimable, Task: p.taskIn(t), Now: t.Now()})
 	default:
 		p.tell(locktable.Outcome{Code: locktable.Cancelled, Now: t.Now()})
 	}
+}
+
+// taskIn returns how the task that p waits for stands in t, or nil.
+func (p *waiter) taskIn(t *locktable.Table) *locktable.TaskInfo {
+	if i, ok := t.Task(p.task); ok {
+		return &i
+	}
+	return nil
+}
+
+// isOver tells whether p waits for a task that is over in t.
+func (p *waiter) isOver(t *locktable.Table) bool {
+	i := p.taskIn(t)
+	return i != nil && i.Status >= locktable.TaskDone
 }
 
 // tell ends the wait of p, unless it knows its fate already.

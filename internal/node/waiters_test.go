@@ -30,7 +30,7 @@ func TestEndOfAnEarlierPlaceIsNoNews(t *testing.T) {
 		{locktable.EventTimedOut, 7, false, true},
 	} {
 		w := newWaiters()
-		p := w.park(key, 7, false)
+		p := w.park(key, 7, "", false)
 		if tt.before {
 			w.tell(tt.at, ends(tt.kind))
 		}
