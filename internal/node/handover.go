@@ -28,6 +28,6 @@ func (o *office) again(n *Node) {
 	}
 	if took := time.Since(o.since); took > officePatience {
 		o.since = time.Now()
-		n.config.Fatal(fmt.Errorf("%w after %v; the process must be started again", ErrHandOver, took.Round(time.Millisecond)))
+		n.config.Fatal(fmt.Errorf("%w after %v; the process must be started again", ErrHandOver, took.Truncate(time.Millisecond)))
 	}
 }

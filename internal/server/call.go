@@ -42,6 +42,10 @@ func (c *call) free() {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
+// lasting is the context of what does not wait: it goes on when the connection ends, since that may be the end of its sending half
+// only, as `nc -N` does it.
+func (c *call) lasting() context.Context { return context.WithoutCancel(c.r.Context()) }
+
 // Header values are shared between all answers; net/http reads them only.
 var (
 	plainType   = []string{"text/plain; charset=utf-8"}

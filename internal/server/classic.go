@@ -59,7 +59,7 @@ func (s *Server) classicTimes(c *call, q url.Values) (lifetime, wait time.Durati
 	v, ok := q["lifetime"]
 	switch {
 	case !ok:
-		lifetime, err = s.defaultLifetime(c.ctx())
+		lifetime, err = s.defaultLifetime(c.lasting())
 	case len(v) != 1:
 		err = failField("lifetime", "The parameter lifetime is there more than once.")
 	default:

@@ -18,7 +18,7 @@ const (
 )
 
 func (s *Server) seedGet(c *call) error {
-	lifetime, err := s.defaultLifetime(c.ctx())
+	lifetime, err := s.defaultLifetime(c.lasting())
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (s *Server) oldAcquire(c *call, name string, lifetime, wait time.Duration) 
 
 // checkOldAcquire refuses bad input in one sentence, before anything is taken.
 func (s *Server) checkOldAcquire(c *call, a *command.Acquire) error {
-	return s.check(c.ctx(), func(set *command.Settings) error {
+	return s.check(c.lasting(), func(set *command.Settings) error {
 		if err := locktable.CheckName(set, a.GetName()); err != nil {
 			return fail(CodeInvalidName, sentence(err.Error()))
 		}
@@ -131,7 +131,7 @@ func (s *Server) seedRelease(c *call) error {
 
 // oldRelease ends the hold of key on name; false means that there was none, which a place in the queue counts as too.
 func (s *Server) oldRelease(c *call, name, key string) (bool, error) {
-	if err := s.checkName(c.ctx(), name); err != nil {
+	if err := s.checkName(c.lasting(), name); err != nil {
 		return false, err
 	}
 	if _, ok := locktable.ParseKey(key); !ok {

@@ -84,12 +84,12 @@ func (s *Server) releaseHolds(c *call) error {
 func (s *Server) lookUp(c *call, key string) (info locktable.KeyInfo, now locktable.Time, err error) {
 	k, _ := locktable.ParseKey(key)
 	found := false
-	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
 		info, found = t.Key(k)
 		now = at
 	})
 	if err != nil {
-		return info, now, backendError(c.ctx(), err)
+		return info, now, backendError(c.lasting(), err)
 	}
 	if !found {
 		return info, now, refusal(&locktable.Outcome{Code: locktable.NotHeld})

@@ -17,19 +17,19 @@ func (s *Server) showLock(c *call) error {
 		return s.showStaleLock(c)
 	}
 	name := c.params[0]
-	if err := s.checkName(c.ctx(), name); err != nil {
+	if err := s.checkName(c.lasting(), name); err != nil {
 		return err
 	}
 	info := locktable.LockInfo{Name: name}
 	var now locktable.Time
-	err := s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+	err := s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
 		if l, ok := t.Lock(name, maxShown); ok {
 			info = l
 		}
 		now = at
 	})
 	if err != nil {
-		return backendError(c.ctx(), err)
+		return backendError(c.lasting(), err)
 	}
 	c.buf = appendLock(c.buf[:0], &info, now, wallClock())
 	return c.json(http.StatusOK)
@@ -73,12 +73,12 @@ func (s *Server) listLocks(c *call) error {
 
 // readLocks reads one step of a listing.
 func (s *Server) readLocks(c *call, prefix, after string, limit int) (page []locktable.LockInfo, now locktable.Time, err error) {
-	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
 		page = t.Locks(prefix, after, limit, maxShownListed)
 		now = at
 	})
 	if err != nil {
-		return nil, now, backendError(c.ctx(), err)
+		return nil, now, backendError(c.lasting(), err)
 	}
 	return page, now, nil
 }

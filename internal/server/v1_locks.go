@@ -56,13 +56,13 @@ func (s *Server) complete(c *call, a *command.Acquire) error {
 	if a.GetSession() != "" || a.GetTtl() != 0 {
 		return nil
 	}
-	ttl, err := s.defaultLifetime(c.ctx())
+	ttl, err := s.defaultLifetime(c.lasting())
 	a.Ttl = int64(ttl)
 	return err
 }
 
 func (s *Server) checkAcquire(c *call, a *command.Acquire) error {
-	return s.check(c.ctx(), func(set *command.Settings) error {
+	return s.check(c.lasting(), func(set *command.Settings) error {
 		if err := locktable.CheckName(set, a.GetName()); err != nil {
 			return fail(CodeInvalidName, sentence(err.Error()))
 		}
@@ -87,7 +87,7 @@ func (s *Server) renewLock(c *call) error {
 		return err
 	}
 	r := &command.Renew{Name: c.params[0], Key: body.key, Ttl: int64(body.ttl), Session: body.session, Request: request}
-	if err := s.checkName(c.ctx(), r.GetName()); err != nil {
+	if err := s.checkName(c.lasting(), r.GetName()); err != nil {
 		return err
 	}
 	if err := s.checkTTL(c, body.ttl); err != nil {
@@ -120,7 +120,7 @@ func (s *Server) releaseLock(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkName(c.ctx(), c.params[0]); err != nil {
+	if err := s.checkName(c.lasting(), c.params[0]); err != nil {
 		return err
 	}
 	return s.release(c, &command.Release{Name: c.params[0], Key: key, Session: session, Request: request})

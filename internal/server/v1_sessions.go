@@ -21,7 +21,7 @@ func (s *Server) openSession(c *call) error {
 		return err
 	}
 	if body.ttl == 0 {
-		if body.ttl, err = s.defaultLifetime(c.ctx()); err != nil {
+		if body.ttl, err = s.defaultLifetime(c.lasting()); err != nil {
 			return err
 		}
 	}
@@ -43,7 +43,7 @@ func (s *Server) openSession(c *call) error {
 }
 
 func (s *Server) checkOpen(c *call, o *command.OpenSession) error {
-	return s.check(c.ctx(), func(set *command.Settings) error {
+	return s.check(c.lasting(), func(set *command.Settings) error {
 		if err := locktable.CheckOpenSession(set, o); err != nil {
 			return fail(CodeInvalidRequest, sentence(err.Error()))
 		}
@@ -56,7 +56,7 @@ func (s *Server) checkTTL(c *call, ttl time.Duration) error {
 	if ttl == 0 {
 		return nil
 	}
-	return s.check(c.ctx(), func(set *command.Settings) error {
+	return s.check(c.lasting(), func(set *command.Settings) error {
 		if err := locktable.CheckTTL(set, ttl); err != nil {
 			return failField("ttl", sentence(err.Error()))
 		}
@@ -137,12 +137,12 @@ func (s *Server) showSession(c *call) error {
 	var info locktable.SessionInfo
 	var now locktable.Time
 	var found bool
-	err = s.backend.Read(c.ctx(), func(t *locktable.Table, at locktable.Time) {
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
 		info, found = t.Session(id, maxShown)
 		now = at
 	})
 	if err != nil {
-		return backendError(c.ctx(), err)
+		return backendError(c.lasting(), err)
 	}
 	if !found {
 		return refusal(&locktable.Outcome{Code: locktable.NoSession})

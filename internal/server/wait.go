@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -15,9 +14,8 @@ import (
 // error is one that can be returned from a handler. ownKey says that the client does not know the key yet, so that
 // nothing may be left behind under it when it is not told.
 func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
-	// An end of the connection may be the end of its sending half only, as `nc -N` does it. Who does not wait gets an answer
-	// so soon that it is tried in any case; deliver sees whether anybody was there.
-	ctx := context.WithoutCancel(c.ctx())
+	// Who does not wait gets an answer so soon that it is tried in any case; deliver sees whether anybody was there.
+	ctx := c.lasting()
 	var wait *parked
 	if a.GetWait() != 0 {
 		ctx, wait = park(c.r)
@@ -46,7 +44,7 @@ func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Ou
 
 // propose has cmd applied, also if its client has gone meanwhile. The error is one that can be returned from a handler.
 func (s *Server) propose(c *call, cmd *command.Command) (locktable.Outcome, error) {
-	ctx := context.WithoutCancel(c.ctx())
+	ctx := c.lasting()
 	out, err := s.backend.Propose(ctx, cmd)
 	if err != nil {
 		return out, backendError(ctx, err)

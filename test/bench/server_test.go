@@ -143,7 +143,7 @@ func (p *process) await(b *testing.B) {
 		res, err := http.Get("http://" + p.addr + "/getLock/warm-up/0.001?timeout=1")
 		if err == nil {
 			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
+			if res.StatusCode < http.StatusInternalServerError { // the baseline has no such path
 				return
 			}
 		}

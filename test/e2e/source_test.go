@@ -104,8 +104,11 @@ var wallClockUses = map[string]bool{
 
 // A reading of the clock may be made in these places of the node only: each is the start of a difference.
 var readsInNode = map[string]string{
-	"clock.go": "the leader's clock counts from when it took office",
-	"stall.go": "how long an entry is on its way",
+	"clock.go":    "the leader's clock counts from when it took office",
+	"stall.go":    "how long an entry is on its way",
+	"handover.go": "how long raft has refused office",
+	// For people to read.
+	"backup.go": "when a backup was made",
 	// A deadline on the monotonic clock, which outlives the function that set it.
 	"propose.go":  "until when taking back is tried again",
 	"proposer.go": "the same",

@@ -204,7 +204,7 @@ func (r *ring) agree() {
 
 // retire stops all nodes in peace and makes their tables again from their disks (S7, S14).
 func (r *ring) retire() {
-	v, err := r.c.nodes[0].view("?state_hash=true")
+	v, err := r.rest()
 	if err != nil {
 		r.t.Error(err)
 		return
@@ -225,6 +225,25 @@ func (r *ring) retire() {
 				n.name, got, image.Header().Index, v.State.SHA256, v.State.Index)
 		}
 	}
+}
+
+// rest waits until nothing is written any more, and returns the state then. While anything can expire, the clock is written every
+// second.
+func (r *ring) rest() (v view, err error) {
+	index, since := uint64(0), time.Now()
+	err = eventually(time.Minute, func() error {
+		if v, err = r.c.nodes[0].view("?state_hash=true"); err != nil {
+			return err
+		}
+		if v.State.Index != index {
+			index, since = v.State.Index, time.Now()
+		}
+		if time.Since(since) < 3*time.Second {
+			return errNotYet
+		}
+		return nil
+	})
+	return v, err
 }
 
 // judgeAll lets all judges speak.
