@@ -23,6 +23,7 @@ import (
 // echo is a Backend that grants everything and remembers what it was asked.
 type echo struct {
 	acquire *command.Acquire
+	claim   *command.ClaimTask
 	release *command.Release
 	table   *locktable.Table
 }
@@ -35,6 +36,11 @@ func (e *echo) Propose(_ context.Context, c *command.Command) (locktable.Outcome
 func (e *echo) Acquire(_ context.Context, a *command.Acquire) (locktable.Outcome, error) {
 	e.acquire = a
 	return locktable.Outcome{Code: locktable.Granted, Token: 1, TTL: time.Duration(a.GetTtl())}, nil
+}
+
+func (e *echo) ClaimTask(_ context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+	e.claim = a
+	return locktable.Outcome{Code: locktable.Granted, Token: 1, TTL: time.Duration(a.GetTtl()), Task: &locktable.TaskInfo{Attempts: 1}}, nil
 }
 
 func (e *echo) Read(_ context.Context, f func(*locktable.Table, locktable.Time)) error {
