@@ -138,8 +138,6 @@ func (s *Server) streamEvents(c *call, want func(*locktable.Event) bool) error {
 		return backendError(c.ctx(), err)
 	}
 	h := c.w.Header()
-	// The WriteTimeout counts from the request, and HTTP/2 would reset the stream at it. writeEvents sets a new one each time.
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 	h["Content-Type"] = eventStream
 	h["X-Accel-Buffering"] = []string{"no"} // a proxy in between passes each event on at once
 	c.status = http.StatusOK
@@ -185,13 +183,18 @@ func (s *Server) closeStream() {
 	s.stats.streams.Dec()
 }
 
-// writeEvents writes out what has been gathered, and tells whether the client took it in time.
+// writeEvents writes out what has been gathered, and tells whether the client took it in time. While nothing is written there
+// is no deadline: HTTP/2 resets a stream at it also when nothing is to be written.
 func (s *Server) writeEvents(c *call) bool {
 	s.deadline(c)
 	if _, err := c.w.Write(c.buf); err != nil {
 		return false
 	}
-	return flush(c.w) == nil
+	if flush(c.w) != nil {
+		return false
+	}
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
+	return true
 }
 
 // lastEvent returns the id that the client has got as far as, or nil if it begins.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -214,5 +215,27 @@ func TestStopEndsStreams(t *testing.T) {
 		if line != "\n" {
 			t.Errorf("after the end came %q", line)
 		}
+	}
+}
+
+// deadlines notes the write deadlines that a handler sets.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+// TestQuietStreamHasNoDeadline: each piece has to be taken in time, but a stream on which nothing happens is not reset.
+func TestQuietStreamHasNoDeadline(t *testing.T) {
+	d := openDoor(t)
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	c := newCall(w, mustRequest(t, http.MethodGet, d.url+"/v1/events"))
+	c.buf = append(c.buf[:0], ":\n\n"...)
+	if !d.server.writeEvents(c) || len(w.set) != 2 || w.set[0].IsZero() || !w.set[1].IsZero() {
+		t.Errorf("deadlines %v", w.set)
 	}
 }
