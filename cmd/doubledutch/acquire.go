@@ -17,7 +17,8 @@ import (
 
 // acquireCmd takes a lock, or waits for it.
 type acquireCmd struct {
-	Name      string  `arg:"" help:"Name of the lock."`
+	Name      string  `arg:"" help:"Name of the lock, or names with commas between them: all of them or none."`
+	OneName   bool    `help:"The name is one name, also with a comma in it."`
 	TTL       seconds `name:"ttl" placeholder:"DURATION" help:"How long the lock is held unless renewed (the server's default: 30s)."`
 	Wait      waiting `placeholder:"DURATION" help:"How long to wait in the queue; \"forever\" for as long as it takes. Without it: try once."`
 	Mode      string  `enum:"exclusive,shared" default:"exclusive" help:"exclusive (one holder) or shared (many readers)."`
@@ -42,7 +43,10 @@ Examples:
     KEY=$(doubledutch acquire backups) || exit
     KEY=$(doubledutch acquire --wait 5m --ttl 1m --metadata "nightly run" backups)
     doubledutch acquire -s --wait forever catalogue
-    doubledutch acquire --slots 3 --json licences`
+    doubledutch acquire --slots 3 --json licences
+    KEY=$(doubledutch acquire --wait 10s accounts/alice,accounts/bob)
+
+The key of several locks renews and releases all of them, under any of their names.`
 }
 
 // AfterApply settles which way of giving the mode counts.
@@ -64,20 +68,21 @@ func (a *acquireCmd) AfterApply(ctx *kong.Context) error {
 
 // acquireBody is what the server is asked for.
 type acquireBody struct {
-	TTL       float64 `json:"ttl,omitempty"`
-	Wait      float64 `json:"wait,omitempty"`
-	Key       string  `json:"key"`
-	Mode      string  `json:"mode,omitempty"`
-	Slots     uint32  `json:"slots,omitempty"`
-	Session   string  `json:"session,omitempty"`
-	Owner     string  `json:"owner,omitempty"`
-	Metadata  string  `json:"metadata,omitempty"`
-	LockDelay float64 `json:"lock_delay,omitempty"`
+	Names     []setNameBody `json:"names,omitempty"`
+	TTL       float64       `json:"ttl,omitempty"`
+	Wait      float64       `json:"wait,omitempty"`
+	Key       string        `json:"key"`
+	Mode      string        `json:"mode,omitempty"`
+	Slots     uint32        `json:"slots,omitempty"`
+	Session   string        `json:"session,omitempty"`
+	Owner     string        `json:"owner,omitempty"`
+	Metadata  string        `json:"metadata,omitempty"`
+	LockDelay float64       `json:"lock_delay,omitempty"`
 }
 
 // grantAnswer is what the server says of a grant.
 type grantAnswer struct {
-	Name      string  `json:"name"`
+	Name      string  `json:"name"` // empty for a set
 	Key       string  `json:"key"`
 	Token     uint64  `json:"token"`
 	ExpiresIn float64 `json:"expires_in"`
@@ -87,19 +92,20 @@ type grantAnswer struct {
 
 // Run acquires the lock and prints its key.
 func (a *acquireCmd) Run(c *console) error {
-	path, err := lockPath(a.Name)
+	to, err := newGoal(a.Name, a.OneName)
 	if err != nil {
 		return err
 	}
 	outlivePipes() // if nobody reads the key, the lock is to be released
 	return a.run(c, func(ctx context.Context, server *client) error {
 		body := a.body()
-		got, err := a.acquire(ctx, server, path, body)
+		body.spread(to.names)
+		got, err := a.acquire(ctx, server, to, body)
 		if err != nil {
 			return err
 		}
 		if err := a.print(c, got.body); err != nil {
-			return a.takeBack(server, path, body.Key, err)
+			return a.takeBack(server, to.release, body.Key, err)
 		}
 		return nil
 	})
@@ -107,24 +113,24 @@ func (a *acquireCmd) Run(c *console) error {
 
 // acquire asks until the lock is granted or refused, or the wait has run out. Each time it asks with the same key, so
 // that after a lost connection or a restart of the server it finds its place or its grant again.
-func (a *acquireCmd) acquire(ctx context.Context, server *client, path string, body *acquireBody) (*answer, error) {
+func (a *acquireCmd) acquire(ctx context.Context, server *client, to *goal, body *acquireBody) (*answer, error) {
 	started := time.Now()
 	reached := started
 	for {
 		body.Wait = a.remaining(time.Since(started))
-		got, err := server.do(ctx, request{method: http.MethodPost, path: path, body: body, wait: time.Duration(a.Wait)})
+		got, err := server.do(ctx, request{method: http.MethodPost, path: to.path, body: body, wait: time.Duration(a.Wait)})
 		if err == nil {
 			return got, nil
 		}
 		if !a.worthAnotherTry(err, started, reached, server.timeout) {
-			a.giveUp(server, path, body.Key, err)
+			a.giveUp(server, to.release, body.Key, err)
 			return nil, err
 		}
 		if answered(err) {
 			reached = time.Now()
 		}
 		if err := pause(ctx, retryPause); err != nil {
-			a.giveUp(server, path, body.Key, err)
+			a.giveUp(server, to.release, body.Key, err)
 			return nil, err
 		}
 	}

@@ -128,6 +128,7 @@ func (f *clientFlags) transport() (*http.Transport, error) {
 type request struct {
 	method, path string
 	body         any           // sent as JSON unless nil
+	lastEvent    string        // sent as Last-Event-ID unless empty
 	lockKey      string        // sent as Lock-Key unless empty
 	wait         time.Duration // what the server may take beyond the time-out; negative: as long as it likes
 }
@@ -194,6 +195,9 @@ func (c *client) build(ctx context.Context, r request) (*http.Request, error) {
 	}
 	if r.lockKey != "" {
 		req.Header.Set("Lock-Key", r.lockKey)
+	}
+	if r.lastEvent != "" {
+		req.Header.Set("Last-Event-ID", r.lastEvent)
 	}
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key.reveal())

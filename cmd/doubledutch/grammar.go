@@ -22,6 +22,11 @@ type grammar struct {
 	Release    releaseCmd    `cmd:"" help:"Release a lock, or give up a place in its queue."`
 	Ls         lsCmd         `cmd:"" help:"List the locks that are held or waited for."`
 	Show       showCmd       `cmd:"" help:"Show who holds a lock and who waits for it."`
+	Watch      watchCmd      `cmd:"" help:"Print what happens to locks or tasks, as it happens."`
+	Verify     verifyCmd     `cmd:"" help:"Ask whether a fencing token still holds a lock."`
+	Task       taskCmd       `cmd:"" help:"Things to be done once, or once per slot of a schedule."`
+	Elect      electCmd      `cmd:"" help:"Campaign for an election, and stay leader until a signal."`
+	Leader     leaderCmd     `cmd:"" help:"Tell who leads an election."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
 	Cluster    clusterCmd    `cmd:"" help:"Look after a cluster: its members, its leader, its certificates."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of everything, from a running server or a stopped one's data directory."`

@@ -39,6 +39,14 @@ func (l *lateNode) Acquire(ctx context.Context, a *command.Acquire) (locktable.O
 	return locktable.Outcome{}, errNotThere
 }
 
+// ClaimTask is part of server.Backend.
+func (l *lateNode) ClaimTask(ctx context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+	if n := l.node.Load(); n != nil {
+		return n.ClaimTask(ctx, a)
+	}
+	return locktable.Outcome{}, errNotThere
+}
+
 // Abandon is part of server.Backend.
 func (l *lateNode) Abandon(key string, attachment uint64) {
 	if n := l.node.Load(); n != nil {

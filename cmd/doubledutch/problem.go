@@ -23,6 +23,9 @@ type problem struct {
 	QueueLength int           `json:"queue_length"`
 	BlockedFor  float64       `json:"blocked_for"`
 
+	// With code deadlock: who waits for whom.
+	Cycle []waitAnswer `json:"cycle"`
+
 	raw []byte // the whole document, if it is one
 }
 
@@ -30,6 +33,8 @@ func (p *problem) Error() string {
 	switch {
 	case p.Holder != nil || p.BlockedFor > 0:
 		return p.held()
+	case len(p.Cycle) > 0:
+		return p.deadlockText()
 	case p.Detail != "":
 		return p.Detail
 	case p.Title != "":
@@ -80,7 +85,7 @@ func (p *problem) exitCode() int {
 	switch p.Code {
 	case "held", "cancelled", "deadlock":
 		return exitcode.Held
-	case "not_held":
+	case "not_held", "not_claimant":
 		return exitcode.NotHeld
 	}
 	switch p.Status {

@@ -82,7 +82,8 @@
 // the same outcome without a second effect (an Acquire that was accepted: the present state of its key, or KeySpent
 // once the key is spent; if it was taken back without being spent, it is done anew; one that was refused as Held tells
 // about the lock as it is now). With another operation or key it is RequestMismatch. When a number has to be forgotten,
-// the smallest goes, and every number up to it is RequestTooOld from then on.
+// the smallest goes, and every number up to it is RequestTooOld from then on. A SlotPassed is not remembered: the same request
+// comes again, with the present slot.
 //
 // Sets. An Acquire may name a set of locks, each with its own mode and slots: it gets all of them or none, with one key,
 // one token and one lifetime. It is granted at once if each of its locks would be granted to a plain acquire, and

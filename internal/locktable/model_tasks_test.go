@@ -128,7 +128,9 @@ func (m *model) claimTask(a *command.ClaimTask) Outcome {
 		return o
 	case r == nil:
 		o := m.claimKey(a)
-		m.remember(s, mReply{a.GetRequest(), "claim", a.GetKey(), o.Code, 0})
+		if o.Code != SlotPassed { // the gateway asks again with another slot
+			m.remember(s, mReply{a.GetRequest(), "claim", a.GetKey(), o.Code, 0})
+		}
 		return o
 	case r.code == NotClaimable || (r.code == KeySpent || r.code == Broken) && x != nil && x.finisher == a.GetKey():
 		return Outcome{Code: NotClaimable, Task: m.tellTask(a.GetName())}
@@ -138,7 +140,7 @@ func (m *model) claimTask(a *command.ClaimTask) Outcome {
 		return Outcome{Code: r.code}
 	}
 	o = m.claimKey(a)
-	if o.Code != KeyInUse {
+	if o.Code != KeyInUse && o.Code != SlotPassed {
 		r.code = o.Code
 	}
 	return o

@@ -86,6 +86,9 @@ func (t *Table) numbered(s *session, q request, do func() Outcome) Outcome {
 	if known && o.Code == KeyInUse {
 		return o // another question under the same number and key; the right one keeps its reply
 	}
+	if o.Code == SlotPassed {
+		return o // nothing is decided: the gateway asks again, for the present slot and with the same number
+	}
 	t.touchSession(s)
 	q.key = strings.Clone(q.key)
 	s.replies.put(reply{request: q, code: o.Code, released: o.Released}, int(t.settings.GetMaxRepliesPerSession()))

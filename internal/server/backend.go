@@ -20,6 +20,8 @@ type Backend interface {
 	// Acquire is Propose for an acquire, except that it waits in the queue, if a asks for that. If ctx ends first, the
 	// place or the grant is given up and ctx.Err() returned. It sets a.Attachment.
 	Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error)
+	// ClaimTask is Acquire for a claim on a task.
+	ClaimTask(ctx context.Context, a *command.ClaimTask) (locktable.Outcome, error)
 	// Abandon takes back a grant whose answer could not be delivered. It does not wait.
 	Abandon(key string, attachment uint64)
 	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.

@@ -53,7 +53,7 @@ func TestShowCluster(t *testing.T) {
 	a := d.want(200, "*", "GET", "/v1/cluster", "")
 	for _, want := range []string{
 		`"name":"n1","leader":"n2","volatile":true,`,
-		`,"level":1,"members":`,
+		`,"level":2,"members":`,
 		`{"name":"n1","address":"host1:7334","voter":true,"leader":false,"reachable":true,"applied_index":7,"last_contact":0.004,"disk_full":false,"version":"1.2.3","knows_level":2}`,
 		`{"name":"n2","address":"host2:7334","voter":true,"leader":true,"reachable":true,"applied_index":9,"last_contact":0,"disk_full":true,"version":"1.2.4","knows_level":3}`,
 		`{"name":"n3","address":"host3:7334","voter":false,"leader":false,"reachable":false}`,

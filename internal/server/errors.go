@@ -28,6 +28,7 @@ const (
 	CodeBodyTimeout      Code = "body_timeout"
 	CodeHeld             Code = "held"
 	CodeCancelled        Code = "cancelled"
+	CodeDeadlock         Code = "deadlock"
 	CodeModeMismatch     Code = "mode_mismatch"
 	CodeKeySpent         Code = "key_spent"
 	CodeKeyInUse         Code = "key_in_use"
@@ -44,6 +45,12 @@ const (
 	CodeTooManyKeys      Code = "too_many_keys"
 	CodeTooManyHolders   Code = "too_many_holders"
 	CodeTooMuchText      Code = "too_much_text"
+	CodeTooManyTasks     Code = "too_many_tasks"
+	CodeTooManyStreams   Code = "too_many_streams"
+	CodeNoTask           Code = "no_task"
+	CodeNotClaimant      Code = "not_claimant"
+	CodeTaskChanged      Code = "task_changed"
+	CodeSlotPassed       Code = "slot_passed"
 	CodeOverloaded       Code = "overloaded"
 	CodeInternal         Code = "internal"
 	CodeUnavailable      Code = "unavailable"
@@ -75,6 +82,7 @@ var codeTable = map[Code]codeInfo{
 	CodeBodyTimeout:      {http.StatusRequestTimeout, "The body did not arrive in time", ""},
 	CodeHeld:             {http.StatusConflict, "The lock is held", ""},
 	CodeCancelled:        {http.StatusConflict, "The place in the queue was lost", ""},
+	CodeDeadlock:         {http.StatusConflict, "The request would wait for itself", ""},
 	CodeModeMismatch:     {http.StatusConflict, "The lock is used in another way", ""},
 	CodeKeySpent:         {http.StatusConflict, "The key has been used up", ""},
 	CodeKeyInUse:         {http.StatusConflict, "The key stands for something else", ""},
@@ -91,6 +99,12 @@ var codeTable = map[Code]codeInfo{
 	CodeTooManyKeys:      {http.StatusTooManyRequests, "There are too many holds and places", retryLater},
 	CodeTooManyHolders:   {http.StatusTooManyRequests, "Too many hold the lock", retryLater},
 	CodeTooMuchText:      {http.StatusTooManyRequests, "The texts take too much room", retryLater},
+	CodeTooManyTasks:     {http.StatusTooManyRequests, "There are too many tasks", retryLater},
+	CodeTooManyStreams:   {http.StatusTooManyRequests, "Too many follow events", retryLater},
+	CodeNoTask:           {http.StatusNotFound, "There is no record of the task", ""},
+	CodeNotClaimant:      {http.StatusConflict, "The key does not have the claim on the task", ""},
+	CodeTaskChanged:      {http.StatusConflict, "The task stands otherwise", ""},
+	CodeSlotPassed:       {http.StatusServiceUnavailable, "The slot of the schedule is not known", retrySoon},
 	CodeOverloaded:       {http.StatusTooManyRequests, "The server is overloaded", retrySoon},
 	CodeInternal:         {http.StatusInternalServerError, "The server made a mistake", ""},
 	CodeUnavailable:      {http.StatusServiceUnavailable, "The server cannot answer now", retrySoon},
@@ -108,6 +122,12 @@ type Error struct {
 	field string
 	// held is set with CodeHeld.
 	held *locktable.Outcome
+	// heldName is which lock of a set held is about, if that is known.
+	heldName string
+	// cycle may be set with CodeDeadlock.
+	cycle *locktable.Chain
+	// task may be set with CodeNotClaimant and CodeTaskChanged.
+	task *locktable.TaskInfo
 	// allow lists the methods, with CodeMethodNotAllowed.
 	allow string
 	// cause is for the log, never for the client.
@@ -185,6 +205,7 @@ func asError(err error) *Error {
 var outcomeErrors = map[locktable.Code]Error{
 	locktable.Held:            {Code: CodeHeld, Detail: "The lock is held."}, // heldDetail says more
 	locktable.Cancelled:       {Code: CodeCancelled, Detail: "The place in the queue was given up, or its session ended, before the lock became free."},
+	locktable.Deadlock:        {Code: CodeDeadlock, Detail: "The acquire would wait for itself."}, // deadlockDetail says more
 	locktable.ModeMismatch:    {Code: CodeModeMismatch, Detail: "The lock is in use with another number of slots, or without any, or this session holds it in the other mode."},
 	locktable.KeySpent:        {Code: CodeKeySpent, Detail: "What this key or id stood for has ended; make a new one."},
 	locktable.KeyInUse:        {Code: CodeKeyInUse, Detail: "This key or id stands for another lock, mode or session already."},
@@ -196,7 +217,12 @@ var outcomeErrors = map[locktable.Code]Error{
 	locktable.TooManySessions: {Code: CodeTooManySessions, Detail: "As many sessions are open as may be."},
 	locktable.TooManyKeys:     {Code: CodeTooManyKeys, Detail: "The session, or the server as a whole, has as many holds and places as it may."},
 	locktable.TooManyHolders:  {Code: CodeTooManyHolders, Detail: "As many hold this lock as may."},
-	locktable.TooMuchText:     {Code: CodeTooMuchText, Detail: "Names, owners and metadata of all locks and sessions take as much room as they may."},
+	locktable.TooMuchText:     {Code: CodeTooMuchText, Detail: "Names, owners, metadata, results and the like of all locks, tasks and sessions take as much room as they may."},
+	locktable.TooManyTasks:    {Code: CodeTooManyTasks, Detail: "The server keeps as many tasks as it may; forget some that are over."},
+	locktable.NoTask:          {Code: CodeNoTask, Detail: "There is no record of this task; nobody has claimed it yet, or it was forgotten."},
+	locktable.NotClaimant:     {Code: CodeNotClaimant, Detail: "This key does not have the claim on this task."},
+	locktable.TaskChanged:     {Code: CodeTaskChanged, Detail: "The task has another token by now, or stands so that this does not apply to it."},
+	locktable.SlotPassed:      {Code: CodeSlotPassed, Detail: "The present slot of the schedule could not be found out; the calendar of the cluster may have just been set. Ask again."},
 	locktable.RequestTooOld:   {Code: CodeRequestTooOld, Detail: "The outcome of a request with this number is no longer remembered."},
 	locktable.RequestMismatch: {Code: CodeRequestMismatch, Detail: "A request with this number came before and asked for something else."},
 }
@@ -212,6 +238,9 @@ func refusal(out *locktable.Outcome) error {
 	}
 	if out.Code == locktable.Held {
 		e.held, e.Detail = out, heldDetail(out)
+	}
+	if out.Code == locktable.Deadlock {
+		e.cycle, e.Detail = out.Cycle, deadlockDetail(out.Cycle)
 	}
 	return &e
 }

@@ -15,6 +15,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 	"github.com/doubledutch-lock/doubledutch/internal/node"
@@ -23,6 +25,7 @@ import (
 // echo is a Backend that grants everything and remembers what it was asked.
 type echo struct {
 	acquire *command.Acquire
+	claim   *command.ClaimTask
 	release *command.Release
 	table   *locktable.Table
 }
@@ -35,6 +38,11 @@ func (e *echo) Propose(_ context.Context, c *command.Command) (locktable.Outcome
 func (e *echo) Acquire(_ context.Context, a *command.Acquire) (locktable.Outcome, error) {
 	e.acquire = a
 	return locktable.Outcome{Code: locktable.Granted, Token: 1, TTL: time.Duration(a.GetTtl())}, nil
+}
+
+func (e *echo) ClaimTask(_ context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+	e.claim = a
+	return locktable.Outcome{Code: locktable.Granted, Token: 1, TTL: time.Duration(a.GetTtl()), Task: &locktable.TaskInfo{Attempts: 1}}, nil
 }
 
 func (e *echo) Read(_ context.Context, f func(*locktable.Table, locktable.Time)) error {
@@ -211,4 +219,89 @@ func near(t *testing.T, body string, got int64, seconds float64) {
 	if diff := time.Duration(got).Seconds() - want; diff > 1e-6 || diff < -1e-6 {
 		t.Fatalf("%q: %d ns, want %v s", body, got, want)
 	}
+}
+
+// FuzzClaimBody: a claim that is accepted means the same to another JSON decoder, and its answer is JSON.
+func FuzzClaimBody(f *testing.F) {
+	for _, s := range []string{
+		`{}`, ``, `{"ttl":30,"wait":-1}`, `{"keep":0}`, `{"keep":-1}`, `{"keep":60,"max_attempts":3,"retry_delay":1.5}`, `{"at_most_once":true}`,
+		`{"every":0.1}`, `{"cron":"* * * *"}`, `{"cron":"30 2 * * *","zone":"Mars/Base"}`, `{"every":60,"cron":"* * * * *"}`, `{"at_least":1e9}`,
+		`{"key":"` + plantedKey + `"}`, `{"session":"` + plantedSession + `"}`, `{"owner":"\u00e9","metadata":"a\nb"}`, `{"ttl":null}`, `{"Keep":1}`,
+	} {
+		f.Add(s)
+	}
+	s, e := echoServer(f)
+	f.Fuzz(func(t *testing.T, body string) {
+		if strings.Contains(body, "every") || strings.Contains(body, "cron") {
+			return // they need a calendar, which this backend has not
+		}
+		e.claim = nil
+		status, answer, _ := serve(s, "POST", "/v1/tasks/a", body)
+		if !json.Valid([]byte(answer)) {
+			t.Fatalf("%q: %q", body, answer)
+		}
+		if status != http.StatusOK {
+			if e.claim != nil || status < 400 || status >= 500 {
+				t.Fatalf("%q: %d %q, asked for %v", body, status, answer, e.claim)
+			}
+			return
+		}
+		var loose struct {
+			Keep        *float64 `json:"keep"`
+			MaxAttempts uint32   `json:"max_attempts"`
+			AtMostOnce  bool     `json:"at_most_once"`
+			RetryDelay  float64  `json:"retry_delay"`
+			AtLeast     float64  `json:"at_least"`
+			Owner       string   `json:"owner"`
+		}
+		if err := json.Unmarshal([]byte(body), &loose); err != nil && body != "" {
+			t.Fatalf("%q was accepted, but encoding/json says %v", body, err)
+		}
+		if e.claim.GetMaxAttempts() != loose.MaxAttempts || e.claim.GetAtMostOnce() != loose.AtMostOnce || e.claim.GetOwner() != loose.Owner {
+			t.Fatalf("%q: %v", body, e.claim)
+		}
+		near(t, body, e.claim.GetRetryDelay(), loose.RetryDelay)
+		near(t, body, e.claim.GetAtLeast(), loose.AtLeast)
+		if loose.Keep == nil || *loose.Keep < 0 {
+			if e.claim.GetKeep() != -1 {
+				t.Fatalf("%q: keep %d", body, e.claim.GetKeep())
+			}
+			return
+		}
+		near(t, body, e.claim.GetKeep(), *loose.Keep)
+	})
+}
+
+// FuzzSetNames: whatever is sent as names is taken as it stands, or refused with a sentence.
+func FuzzSetNames(f *testing.F) {
+	for _, s := range []string{`["a"]`, `[]`, `["a","a"]`, `[{"name":"a","mode":"shared"},"b"]`, `[{"name":"a","slots":3}]`, `[[]]`, `[null]`, `{}`, `"a"`, `[{"name":"\ud800"}]`, `[{"name":"a"}`, `["\u0061","a"]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		v := jsontext.Value(raw)
+		if !v.IsValid() || len(raw) > maxBodyBytes {
+			return
+		}
+		_ = v.Compact()
+		set, err := readSet(v)
+		if err != nil {
+			if err.Error() == "" || set != nil {
+				t.Fatalf("%q: %v, %v", raw, set, err)
+			}
+			return
+		}
+		var loose []any
+		if err := json.Unmarshal([]byte(raw), &loose); err != nil || len(loose) != len(set) || len(set) == 0 {
+			t.Fatalf("%q: %v, encoding/json %v, %v", raw, set, loose, err)
+		}
+		for i, x := range loose {
+			name, _ := x.(string)
+			if m, ok := x.(map[string]any); ok {
+				name, _ = m["name"].(string)
+			}
+			if set[i].GetName() != name {
+				t.Fatalf("%q: %v, encoding/json %v", raw, set, loose)
+			}
+		}
+	})
 }

@@ -19,6 +19,7 @@ type gauges struct {
 	applied *prometheus.Desc
 	pending *prometheus.Desc
 	stall   *prometheus.Desc
+	offset  *prometheus.Desc
 }
 
 // tableGauges are the numbers of locktable.Stats.
@@ -30,6 +31,9 @@ var tableGauges = [...]struct {
 	{"held_locks", "Locks that are held.", func(s *locktable.Stats) int { return s.Held }},
 	{"holders", "Holds.", func(s *locktable.Stats) int { return s.Holders }},
 	{"waiters", "Places in queues.", func(s *locktable.Stats) int { return s.Waiters }},
+	{"tasks", "Records of tasks.", func(s *locktable.Stats) int { return s.Tasks }},
+	{"running_tasks", "Tasks that somebody has a claim on.", func(s *locktable.Stats) int { return s.Running }},
+	{"task_waiters", "Places of those who wait for a task.", func(s *locktable.Stats) int { return s.TaskWaiters }},
 	{"sessions", "Shared sessions.", func(s *locktable.Stats) int { return s.Sessions }},
 	{"spent_keys", "Remembered keys of holds that ended.", func(s *locktable.Stats) int { return s.Spent }},
 }
@@ -47,6 +51,7 @@ func (m *Metrics) watch(b Backend) {
 		pending: desc("pending_commands", "Commands that wait for their log entry."),
 		stall:   desc("disk_stall_seconds", "How long the oldest unfinished write to disk has been running; 0 if none is."),
 	}
+	g.offset = desc("calendar_offset_seconds", "This machine's clock minus the calendar of the cluster; missing as long as there is none.")
 	for i := range tableGauges {
 		g.table[i] = desc(tableGauges[i].name, tableGauges[i].help)
 	}
@@ -62,7 +67,7 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range g.table {
 		ch <- d
 	}
-	for _, d := range []*prometheus.Desc{g.ready, g.full, g.applied, g.pending, g.stall} {
+	for _, d := range []*prometheus.Desc{g.ready, g.full, g.applied, g.pending, g.stall, g.offset} {
 		ch <- d
 	}
 }
@@ -78,8 +83,16 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
 	defer cancel()
 	var stats locktable.Stats
-	if err := g.backend.Read(ctx, func(t *locktable.Table, _ locktable.Time) { stats = t.Stats() }); err != nil {
+	var wall int64
+	var known bool
+	if err := g.backend.Read(ctx, func(t *locktable.Table, now locktable.Time) {
+		stats = t.Stats()
+		wall, known = t.Calendar(now)
+	}); err != nil {
 		return
+	}
+	if known {
+		send(ch, g.offset, wallClock().Sub(time.Unix(0, wall)).Seconds())
 	}
 	for i := range tableGauges {
 		send(ch, g.table[i], float64(tableGauges[i].of(&stats)))

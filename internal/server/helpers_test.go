@@ -39,7 +39,7 @@ type spy struct {
 	mu        sync.Mutex // guards what follows
 	fail      error
 	reason    string
-	full      *locktable.Code
+	full      *locktable.Outcome
 	acquires  []*command.Acquire
 	releases  []*command.Release
 	conn      atomic.Pointer[limitedConn] // of the newest acquire
@@ -54,9 +54,13 @@ func (s *spy) failWith(err error) {
 }
 
 func (s *spy) answerWith(code locktable.Code) {
+	s.plan(locktable.Outcome{Code: code})
+}
+
+func (s *spy) plan(out locktable.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.full = &code
+	s.full = &out
 }
 
 // recover ends what failWith and answerWith began.
@@ -70,7 +74,7 @@ func (s *spy) planned() (locktable.Outcome, error, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full != nil {
-		return locktable.Outcome{Code: *s.full}, nil, true
+		return *s.full, nil, true
 	}
 	return locktable.Outcome{}, s.fail, s.fail != nil
 }
@@ -101,6 +105,13 @@ func (s *spy) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcom
 		return out, err
 	}
 	return s.Backend.Acquire(ctx, a)
+}
+
+func (s *spy) ClaimTask(ctx context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+	if out, err, ok := s.planned(); ok {
+		return out, err
+	}
+	return s.Backend.ClaimTask(ctx, a)
 }
 
 func (s *spy) Abandon(key string, attachment uint64) {

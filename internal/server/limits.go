@@ -39,6 +39,14 @@ const (
 	// listing shows. Counts are always whole.
 	maxShown       = 1000
 	maxShownListed = 10
+	// Streams of events at once. Each looks at every event.
+	maxEventStreams = 1000
+	// No token is greater, so that every program can read it.
+	maxToken = 1<<53 - 1
+	// Names of a set that are read at all; the setting max_set is stricter.
+	maxSetNames = 1024
+	// How many steps of a cycle the sentence about it tells; the list has all.
+	maxCycleTold = 8
 	// How many locks one step of a streamed listing reads under the table's protection.
 	listStep = 256
 

@@ -23,6 +23,10 @@ type Metrics struct {
 	cancellations prometheus.Counter
 	timeouts      prometheus.Counter
 	undelivered   prometheus.Counter
+	deadlocks     prometheus.Counter
+	tasks         map[locktable.EventKind]prometheus.Counter
+	streams       prometheus.Gauge
+	cutStreams    prometheus.Counter
 	wait, hold    prometheus.Histogram
 	commit, batch prometheus.Histogram
 
@@ -55,6 +59,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), refusals: make(map[locktable.Code]prometheus.Counter)}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.addLocks()
+	m.addTasks()
 	m.addRequests()
 	return m
 }
@@ -62,7 +67,7 @@ func NewMetrics() *Metrics {
 func (m *Metrics) addLocks() {
 	grants := m.counters("grants_total", "Holds granted, re-entrant ones included.", "mode")
 	m.grants = [3]prometheus.Counter{grants.WithLabelValues("exclusive"), grants.WithLabelValues("shared"), grants.WithLabelValues("semaphore")}
-	refusals := m.counters("refusals_total", "Acquires and sessions refused by the lock table.", "code")
+	refusals := m.counters("refusals_total", "Acquires, claims on tasks and sessions refused by the lock table.", "code")
 	for code, e := range outcomeErrors {
 		m.refusals[code] = refusals.WithLabelValues(string(e.Code))
 	}
@@ -77,6 +82,22 @@ func (m *Metrics) addLocks() {
 	m.hold = m.histogram("hold_seconds", "How long locks were held.", longBuckets)
 	m.commit = m.histogram("commit_latency_seconds", "From the proposal of a log entry until it was applied.", shortBuckets)
 	m.batch = m.histogram("batch_commands", "Commands in a log entry.", batchBuckets)
+}
+
+func (m *Metrics) addTasks() {
+	m.deadlocks = m.counter("deadlocks_total", "Acquires refused because they would have waited for themselves.")
+	tasks := m.counters("task_events_total", "What happened to tasks: attempts claimed, done, failed, lost and taken back, tasks settled and forgotten.", "event")
+	m.tasks = make(map[locktable.EventKind]prometheus.Counter)
+	for kind, event := range map[locktable.EventKind]string{
+		locktable.EventTaskClaimed: "claimed", locktable.EventTaskDone: "done", locktable.EventTaskFailed: "failed",
+		locktable.EventTaskLost: "lost", locktable.EventTaskTakenBack: "taken_back", locktable.EventTaskSettled: "settled",
+		locktable.EventTaskForgotten: "forgotten",
+	} {
+		m.tasks[kind] = tasks.WithLabelValues(event)
+	}
+	m.streams = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "event_streams", Help: "Clients that follow events."})
+	m.registry.MustRegister(m.streams)
+	m.cutStreams = m.counter("event_streams_cut_total", "Streams of events that ended because their client read too slowly.")
 }
 
 func (m *Metrics) addRequests() {
@@ -116,6 +137,9 @@ func (m *Metrics) Applied(cmds []*command.Command, out []locktable.Outcome, even
 			if c := m.refusals[out[i].Code]; c != nil {
 				c.Inc()
 			}
+			if out[i].Code == locktable.Deadlock {
+				m.deadlocks.Inc()
+			}
 		}
 	}
 	for i := range events {
@@ -125,10 +149,14 @@ func (m *Metrics) Applied(cmds []*command.Command, out []locktable.Outcome, even
 
 // counted tells whether a refusal of c is one that refusals_total means.
 func counted(c *command.Command) bool {
-	return c.GetAcquire() != nil || c.GetOpenSession() != nil
+	return c.GetAcquire() != nil || c.GetOpenSession() != nil || c.GetClaimTask() != nil
 }
 
 func (m *Metrics) event(e *locktable.Event) {
+	if c := m.tasks[e.Kind]; c != nil {
+		c.Inc()
+		return
+	}
 	switch e.Kind {
 	case locktable.EventGranted:
 		m.grants[kindOf(e)].Inc()

@@ -39,6 +39,7 @@ func documentedMetrics(t *testing.T, paths ...string) []string {
 // TestMetricsAreDocumented: the documents list what is served, no more and no less, each once.
 func TestMetricsAreDocumented(t *testing.T) {
 	d := openDoor(t)
+	d.ok("POST", "/v1/tasks/scheduled", `{"every":60}`) // there is a calendar from now on
 	families, err := d.metrics.registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ func routeTable() []*route {
 
 		// v1.
 		{method: http.MethodGet, pattern: "/v1/locks", head: true, handle: (*Server).listLocks},
+		{method: http.MethodPost, pattern: "/v1/locks", handle: (*Server).acquireSet},
 		{method: http.MethodPost, pattern: "/v1/locks/{name}", handle: (*Server).acquireLock},
 		{method: http.MethodGet, pattern: "/v1/locks/{name}", head: true, handle: (*Server).showLock},
 		{method: http.MethodDelete, pattern: "/v1/locks/{name}", handle: (*Server).releaseLock},
@@ -34,6 +35,16 @@ func routeTable() []*route {
 		{method: http.MethodDelete, pattern: "/v1/cluster/members/{name}", handle: (*Server).removeMember},
 		{method: http.MethodPost, pattern: "/v1/cluster/transfer", handle: (*Server).transferLeadership},
 		{method: http.MethodGet, pattern: "/v1/cluster/backup", handle: (*Server).sendBackup},
+
+		{method: http.MethodGet, pattern: "/v1/tasks", head: true, handle: (*Server).listTasks},
+		{method: http.MethodPost, pattern: "/v1/tasks/{name}", handle: (*Server).postTask},
+		{method: http.MethodGet, pattern: "/v1/tasks/{name}", head: true, handle: (*Server).showTask},
+		{method: http.MethodDelete, pattern: "/v1/tasks/{name}", handle: (*Server).forgetTask},
+		{method: http.MethodPost, pattern: "/v1/tasks/{name}/complete", handle: (*Server).completeTask},
+		{method: http.MethodPost, pattern: "/v1/tasks/{name}/fail", handle: (*Server).failTask},
+		{method: http.MethodPost, pattern: "/v1/tasks/{name}/renew", handle: (*Server).renewTask},
+		{method: http.MethodPost, pattern: "/v1/tasks/{name}/settle", handle: (*Server).settleTask},
+		{method: http.MethodPost, pattern: "/v1/verify", handle: (*Server).verifyToken},
 
 		{method: http.MethodGet, pattern: "/v1/events", handle: (*Server).allEvents},
 		{method: http.MethodGet, pattern: "/v1/locks/{name}/events", handle: (*Server).lockEvents},

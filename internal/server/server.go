@@ -30,6 +30,7 @@ type Server struct {
 	http         *http.Server
 	settings     atomic.Pointer[settingsCopy]
 	stopping     atomic.Bool
+	streams      atomic.Int64 // of events, open now
 	endOnce      sync.Once
 	ended        chan struct{} // closed when Shutdown begins
 

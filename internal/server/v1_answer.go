@@ -172,7 +172,11 @@ func appendSessionKey(b []byte, k *locktable.KeyInfo, now locktable.Time, wall t
 	b = appendString(b, k.Lock)
 	b = append(b, `,"held":`...)
 	b = strconv.AppendBool(b, k.Held)
-	b = appendKind(b, k.Mode, k.Slots)
+	if k.Task {
+		b = append(b, `,"task":true`...)
+	} else {
+		b = appendKind(b, k.Mode, k.Slots)
+	}
 	if k.Held {
 		b = append(b, `,"token":`...)
 		b = strconv.AppendUint(b, k.Token, 10)
@@ -203,8 +207,18 @@ func appendProblem(b []byte, e *Error) []byte {
 		b = append(b, `,"field":`...)
 		b = appendString(b, e.field)
 	}
+	if e.heldName != "" {
+		b = append(b, `,"name":`...)
+		b = appendString(b, e.heldName)
+	}
 	if e.held != nil {
 		b = appendHeldBy(b, e.held, wallClock())
+	}
+	if e.cycle != nil {
+		b = appendCycle(b, e.cycle)
+	}
+	if e.task != nil && e.task.Status != 0 {
+		b = appendTaskBriefly(b, e.task)
 	}
 	return append(b, '}')
 }

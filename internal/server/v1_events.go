@@ -129,6 +129,10 @@ func (s *Server) streamEvents(c *call, want func(*locktable.Event) bool) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openStream(); err != nil {
+		return err
+	}
+	defer s.closeStream()
 	events, err := s.backend.Events(c.ctx(), after, want)
 	if err != nil {
 		return backendError(c.ctx(), err)
@@ -146,7 +150,8 @@ func (s *Server) streamEvents(c *call, want func(*locktable.Event) bool) error {
 		switch {
 		case errors.Is(err, node.ErrMissed):
 			c.buf = appendMissed(c.buf, events.At())
-			if !resumed {
+			if !resumed { // it reads too slowly
+				s.stats.cutStreams.Inc()
 				s.writeEvents(c)
 				return nil
 			}
@@ -163,13 +168,33 @@ func (s *Server) streamEvents(c *call, want func(*locktable.Event) bool) error {
 	return nil
 }
 
-// writeEvents writes out what has been gathered, and tells whether the client took it in time.
+// openStream counts one more stream, unless there are as many as may be.
+func (s *Server) openStream() error {
+	if s.streams.Add(1) > maxEventStreams {
+		s.streams.Add(-1)
+		return fail(CodeTooManyStreams, "As many clients follow events here as may; ask again later, or another node.")
+	}
+	s.stats.streams.Inc()
+	return nil
+}
+
+func (s *Server) closeStream() {
+	s.streams.Add(-1)
+	s.stats.streams.Dec()
+}
+
+// writeEvents writes out what has been gathered, and tells whether the client took it in time. While nothing is written there
+// is no deadline: HTTP/2 resets a stream at it also when nothing is to be written.
 func (s *Server) writeEvents(c *call) bool {
 	s.deadline(c)
 	if _, err := c.w.Write(c.buf); err != nil {
 		return false
 	}
-	return flush(c.w) == nil
+	if flush(c.w) != nil {
+		return false
+	}
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
+	return true
 }
 
 // lastEvent returns the id that the client has got as far as, or nil if it begins.
@@ -249,9 +274,22 @@ func appendEventDetails(b []byte, e *node.StampedEvent) []byte {
 			b = appendString(b, t.text)
 		}
 	}
+	if e.Task != nil {
+		b = appendEventTask(b, e.Task)
+	}
 	if e.Kind == locktable.EventAsked {
 		b = append(b, `,"within":`...)
 		b = appendMillis(b, e.Deadline.Sub(e.At))
 	}
 	return b
+}
+
+// appendEventTask tells how the task stands after the event.
+func appendEventTask(b []byte, t *locktable.TaskInfo) []byte {
+	b = append(b, `,"status":"`...)
+	b = append(b, taskStatusNames[t.Status]...)
+	b = append(b, `","attempt":`...)
+	b = strconv.AppendUint(b, uint64(t.Attempts), 10)
+	b = appendText(b, "progress", t.Progress)
+	return appendText(b, textName(t), t.Text)
 }

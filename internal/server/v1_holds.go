@@ -7,7 +7,8 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-// The routes below /v1/holds speak of what a key holds without naming it. In this release that is one lock.
+// The routes below /v1/holds speak of what a key holds without naming it. That is one lock, all locks
+// of a set, or a task.
 
 // showHolds answers GET /v1/holds.
 func (s *Server) showHolds(c *call) error {
@@ -51,7 +52,7 @@ func (s *Server) renewHolds(c *call) error {
 	if err != nil {
 		return err
 	}
-	out, err := s.propose(c, command.FromRenew(&command.Renew{Name: info.Lock, Key: body.key, Ttl: int64(body.ttl)}))
+	out, err := s.propose(c, command.FromRenew(&command.Renew{Name: nameOf(&info), Key: body.key, Ttl: int64(body.ttl)}))
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,15 @@ func (s *Server) releaseHolds(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.release(c, &command.Release{Name: info.Lock, Key: key})
+	return s.release(c, &command.Release{Name: nameOf(&info), Key: key})
+}
+
+// nameOf is the name that a command about the key needs: a claim on a task answers to its key alone.
+func nameOf(info *locktable.KeyInfo) string {
+	if info.Task {
+		return ""
+	}
+	return info.Lock
 }
 
 // lookUp returns what the key stands for.

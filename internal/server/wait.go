@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -14,6 +15,23 @@ import (
 // error is one that can be returned from a handler. ownKey says that the client does not know the key yet, so that
 // nothing may be left behind under it when it is not told.
 func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
+	return s.stand(c, a, ownKey, func(ctx context.Context) (locktable.Outcome, error) { return s.backend.Acquire(ctx, a) })
+}
+
+// claimTask is acquire for a claim on a task. Of a claim that did not succeed, the outcome is any code but Granted.
+func (s *Server) claimTask(c *call, a *command.ClaimTask, ownKey bool) (locktable.Outcome, error) {
+	return s.stand(c, a, ownKey, func(ctx context.Context) (locktable.Outcome, error) { return s.backend.ClaimTask(ctx, a) })
+}
+
+// queued is a command that may wait in a queue and whose grant can be taken back.
+type queued interface {
+	GetKey() string
+	GetAttachment() uint64
+	GetWait() int64
+}
+
+// stand asks the backend for what a is about.
+func (s *Server) stand(c *call, a queued, ownKey bool, ask func(context.Context) (locktable.Outcome, error)) (locktable.Outcome, error) {
 	// Who does not wait gets an answer so soon that it is tried in any case; deliver sees whether anybody was there.
 	ctx := c.lasting()
 	var wait *parked
@@ -25,7 +43,7 @@ func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Ou
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 		defer s.deadline(c)
 	}
-	out, err := s.backend.Acquire(ctx, a)
+	out, err := ask(ctx)
 	if err != nil {
 		if ownKey && mayHaveStayed(err) {
 			s.backend.Abandon(a.GetKey(), a.GetAttachment())
@@ -63,7 +81,7 @@ func (s *Server) deadline(c *call) {
 }
 
 // deliver writes the answer to a grant and hands it to the kernel. If that fails, the grant is taken back: nobody knows of it.
-func (s *Server) deliver(c *call, a *command.Acquire, contentType []string, body []byte) {
+func (s *Server) deliver(c *call, a queued, contentType []string, body []byte) {
 	err := c.answer(http.StatusOK, contentType, body)
 	if err == nil {
 		err = flush(c.w)

@@ -18,6 +18,10 @@ const (
 	NotHeld = 4
 	// Unavailable: the server cannot be reached, is not ready, or is too full to take the request now.
 	Unavailable = 5
+	// TaskDone: the task was not claimed because it is done.
+	TaskDone = 6
+	// TaskFailed: the task was not claimed because it has failed, or because nobody knows how it ended.
+	TaskFailed = 7
 	// Interrupted: a signal ended the program before it was done.
 	Interrupted = 130
 )
@@ -46,9 +50,11 @@ var Meanings = []struct {
 	{OK, "done"},
 	{Failure, "failed for a reason that has no number of its own"},
 	{Usage, "wrong flag, variable or configuration file; nothing was tried"},
-	{Held, "acquire: the lock is held by others, or the wait ran out"},
-	{NotHeld, "release, renew: the key does not hold the lock"},
+	{Held, "acquire, task claim: others have it, or the wait ran out"},
+	{NotHeld, "release, renew, task, verify, elect, leader: it is not held (any more)"},
 	{Unavailable, "the server cannot be reached, is not ready or is too full"},
+	{TaskDone, "task claim: the task is done"},
+	{TaskFailed, "task claim: the task has failed, or nobody knows how it ended"},
 	{StorageFailed, "serve, backup, restore: a write or sync to disk failed"},
 	{StorageHung, "serve: the disk did not answer within --hang-timeout"},
 	{StorageDamaged, "serve, backup, restore: the data directory or backup is damaged or from a newer version"},
