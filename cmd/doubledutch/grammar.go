@@ -22,6 +22,10 @@ type grammar struct {
 	Release    releaseCmd    `cmd:"" help:"Release a lock, or give up a place in its queue."`
 	Ls         lsCmd         `cmd:"" help:"List the locks that are held or waited for."`
 	Show       showCmd       `cmd:"" help:"Show who holds a lock and who waits for it."`
+	History    historyCmd    `cmd:"" help:"Show who held a lock before, or at some time."`
+	Ask        askCmd        `cmd:"" help:"Ask the holders of a lock to make way."`
+	Break      breakCmd      `cmd:"" help:"End the holds of a lock by order."`
+	Handover   handoverCmd   `cmd:"" help:"Hand a held lock over to one who waits for it."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
 	Cluster    clusterCmd    `cmd:"" help:"Look after a cluster: its members, its leader, its certificates."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

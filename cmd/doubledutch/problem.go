@@ -80,7 +80,7 @@ func (p *problem) exitCode() int {
 	switch p.Code {
 	case "held", "cancelled", "deadlock":
 		return exitcode.Held
-	case "not_held":
+	case "not_held", "broken":
 		return exitcode.NotHeld
 	}
 	switch p.Status {

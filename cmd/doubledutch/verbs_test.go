@@ -273,17 +273,17 @@ func TestShowTable(t *testing.T) {
 		{"owner":"alice@a","metadata":"backup","mode":"shared","token":6,"since":"2026-01-02T03:04:00.000Z","ttl":30,"expires_in":12.5},
 		{"mode":"shared","token":12345,"since":"2026-01-01T00:00:00.000Z","ttl":30,"expires_in":0.25}],
 		"queue_length":1,"queue":[{"owner":"bob\tb","mode":"exclusive","position":1,"since":"2026-01-02T03:02:00.000Z","gives_up_in":3}]}`))
-	r := doubledutch(t, "show", "db", "--server", url).run()
+	r := doubledutch(t, "show", "db", "--server", url).with("TZ=UTC").run()
 	golden(t, r.out, `
 db: held, 1 waiting
 
-HOLDER   MODE    TOKEN  HELD FOR  EXPIRES IN  METADATA
-alice@a  shared  6      5s        12s         backup
--        shared  12345  27h04m    250ms       -
+HOLDER   MODE    TOKEN  SINCE                HELD FOR  EXPIRES IN  METADATA
+alice@a  shared  6      2026-01-02 03:04:00  5s        12s         backup
+-        shared  12345  2026-01-01 00:00:00  27h04m    250ms       -
 ... and 1 more
 
-WAITER  MODE       PLACE  WAITING FOR  METADATA
-bob�b   exclusive  1      2m05s        -
+WAITER  MODE       PLACE  WAITING FOR  EXPECTED  METADATA
+bob�b   exclusive  1      2m05s        -         -
 `)
 	if req := <-requests; req.method != "GET" || req.uri != "/v1/locks/db" {
 		t.Errorf("asked for %s %s", req.method, req.uri)

@@ -14,7 +14,7 @@ const (
 	Usage = 2
 	// Held: the lock was not acquired because others hold it, or the wait for it ran out.
 	Held = 3
-	// NotHeld: release or renew with a key that does not hold the lock.
+	// NotHeld: release, renew or hand over with a key that does not hold the lock; ask or break where nobody holds it.
 	NotHeld = 4
 	// Unavailable: the server cannot be reached, is not ready, or is too full to take the request now.
 	Unavailable = 5
@@ -46,7 +46,7 @@ var Meanings = []struct {
 	{Failure, "failed for a reason that has no number of its own"},
 	{Usage, "wrong flag, variable or configuration file; nothing was tried"},
 	{Held, "acquire: the lock is held by others, or the wait ran out"},
-	{NotHeld, "release, renew: the key does not hold the lock"},
+	{NotHeld, "the key does not hold the lock (any more); ask, break: nobody holds it"},
 	{Unavailable, "the server cannot be reached, is not ready or is too full"},
 	{StorageFailed, "serve: a write or sync to disk failed"},
 	{StorageHung, "serve: the disk did not answer within --hang-timeout"},
