@@ -57,6 +57,12 @@ Your place in the queue is 1, for about another 1m01s; your wait runs out in 3s.
 	doubledutch(t, "show", "db", "--key-file", "-", "--server", url).reading("\n").check(exitcode.Usage, "- holds no key")
 }
 
+func TestRenewTellsWhatIsAsked(t *testing.T) {
+	url, _ := fakeServer(t, answering(200, jsonType, `{"name":"db","ttl":30,"expires_in":30,"asked":{"owner":"ops","reason":"new disk","since":"2026-01-02T03:04:00.000Z","within":60,"due_in":41.5}}`))
+	r := doubledutch(t, "renew", "db", aKey, "--server", url).with("TZ=UTC").run()
+	golden(t, r.out, "renewed \"db\": expires in 30s\nAsked to make way by ops at 2026-01-02 03:04:00, within 1m00s (41s left): new disk\n")
+}
+
 func TestAsk(t *testing.T) {
 	url, requests := fakeServer(t, answering(200, jsonType, `{"asked":true,"holder":{"owner":"worker-3"},"holder_count":2}`))
 	doubledutch(t, "ask", "db", "--reason", "new disk", "--owner", "ops", "--within", "5m", "--server", url).

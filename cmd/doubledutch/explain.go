@@ -67,7 +67,7 @@ func (e *explanation) sentences(mine bool) []string {
 		out = append(out, fmt.Sprintf("Who comes now may have to wait about %s, from how long the lock was held before.", ago(*e.Expected)))
 	}
 	if a := e.Asked; a != nil {
-		out = append(out, fmt.Sprintf("Asked to make way by %s at %s, within %s (%s left): %s", somebody(a.Owner), clock(a.Since), ago(a.Within), ago(a.DueIn), a.Reason))
+		out = append(out, a.sentence())
 	}
 	for i := range e.WaitsFor {
 		out = append(out, e.WaitsFor[i].sentence())
@@ -82,6 +82,10 @@ func (e *explanation) sentences(mine bool) []string {
 		out = append(out, e.mine())
 	}
 	return out
+}
+
+func (a *askedAnswer) sentence() string {
+	return fmt.Sprintf("Asked to make way by %s at %s, within %s (%s left): %s", somebody(a.Owner), clock(a.Since), ago(a.Within), ago(a.DueIn), a.Reason)
 }
 
 func (w *waitAnswer) sentence() string {
