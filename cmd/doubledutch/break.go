@@ -61,7 +61,10 @@ func (b *breakCmd) Run(c *console) error {
 			Broken int `json:"broken"`
 		}
 		return b.report(c, got, &broken, func() string {
-			return fmt.Sprintf("broke %d of the holds of %q", broken.Broken, b.Name)
+			if broken.Broken == 1 {
+				return fmt.Sprintf("broke the hold of %q", b.Name)
+			}
+			return fmt.Sprintf("broke %d holds of %q", broken.Broken, b.Name)
 		})
 	})
 }

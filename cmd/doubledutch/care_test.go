@@ -94,7 +94,7 @@ func breakable(t *testing.T) (url string, requests <-chan seen) {
 func TestBreakShowsWhatItBreaks(t *testing.T) {
 	url, requests := breakable(t)
 	r := doubledutch(t, "break", "db", "--reason", "it hangs", "--owner", "ops", "--yes", "--server", url).check(exitcode.OK, "worker-3")
-	if r.out != "broke 1 of the holds of \"db\"\n" {
+	if r.out != "broke the hold of \"db\"\n" {
 		t.Errorf("standard output is %q", r.out)
 	}
 	<-requests

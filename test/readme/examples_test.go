@@ -13,7 +13,7 @@ var examples = map[string][]string{
 	"three-in-the-morning.sh": {
 		`worker-3 +exclusive +\d+ .* nightly run\n`, `worker-7 +exclusive +1 `, `worker-8 +exclusive +2 `,
 		`asked worker-3 to make way within 30s\n`, `Asked to make way by ops at .*: the backup has to begin\n`,
-		`broke 1 of the holds`, `worker-7 has the lock\.\n`,
+		`broke the hold of `, `worker-7 has the lock\.\n`,
 		`The hold of this key was ended by ops: worker-3 hangs, its machine is off\.\n\(exit code 4\)\n`,
 		`handed ".*" over to worker-9\n`,
 		`worker-9 .* holds it now\n`, `worker-7 .* handed over to worker-9\n`, `worker-3 .* broken by ops: worker-3 hangs, its machine is off\n`,
