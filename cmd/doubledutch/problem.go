@@ -22,6 +22,7 @@ type problem struct {
 	HolderCount int           `json:"holder_count"`
 	QueueLength int           `json:"queue_length"`
 	BlockedFor  float64       `json:"blocked_for"`
+	Expected    float64       `json:"expected_wait"` // seconds, if it is known
 
 	raw []byte // the whole document, if it is one
 }
@@ -57,6 +58,9 @@ func (p *problem) held() string {
 	}
 	if p.QueueLength > 0 {
 		who += fmt.Sprintf("; waiting: %d", p.QueueLength)
+	}
+	if p.Expected > 0 {
+		who += "; who comes now may have to wait about " + ago(p.Expected)
 	}
 	return who
 }

@@ -95,6 +95,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{409, problemType, held, exitcode.Held, "doubledutch: the lock is held by alice@a and 1 more (backup); the hold expires in 12s unless renewed; waiting: 3\n"},
 		{409, problemType, `{"code":"held","blocked_for":3,"holder_count":0,"queue_length":0}`, exitcode.Held, "the lock is blocked for another 3s"},
+		{409, problemType, `{"code":"held","holder":{"owner":"a","expires_in":9},"holder_count":1,"queue_length":0,"expected_wait":61.5}`, exitcode.Held, "the hold expires in 9s unless renewed; who comes now may have to wait about 1m01s\n"},
+		{409, problemType, `{"code":"broken","detail":"The hold was ended."}`, exitcode.NotHeld, "The hold was ended."},
 		{409, problemType, `{"code":"cancelled","detail":"Lost it."}`, exitcode.Held, "Lost it."},
 		{409, problemType, `{"code":"mode_mismatch","detail":"Other mode."}`, exitcode.Failure, "Other mode."},
 		{404, problemType, notHeld, exitcode.NotHeld, "This key does not hold this lock."},

@@ -436,6 +436,7 @@ func TestCareRefusesBadInput(t *testing.T) {
 		{"GET", "/v1/locks/a/history?limit=0", ``, "limit"},
 		{"GET", "/v1/locks/a/history?limit=1001", ``, "limit"},
 		{"GET", "/v1/locks/a/history?at=02:03", ``, "at"},
+		{"GET", "/v1/locks/a/history?at=0001-01-01T00:00:00Z", ``, "at"},
 		{"GET", "/v1/locks/a/history?at=2999-01-01T00:00:00Z", ``, "at"},
 		{"GET", "/v1/locks/a/history?from=x", ``, "from"},
 		{"GET", "/v1/locks/a/history?consistency=none", ``, "consistency"},

@@ -83,7 +83,7 @@ func readHistoryQuery(raw string) (q historyQuery, err error) {
 			}
 			q.limit = n
 		case "at":
-			if q.at, err = time.Parse(time.RFC3339, value); err != nil {
+			if q.at, err = time.Parse(time.RFC3339, value); err != nil || q.at.Unix() < 0 {
 				return failField(name, "The parameter at must be a time such as 2026-11-24T02:03:00Z; a + in it is written %2B.")
 			}
 		case consistencyParam:
