@@ -135,6 +135,12 @@ func TestHandover(t *testing.T) {
 	}
 	doubledutch(t, "handover", "db", "--to", "x", "--server", url).check(exitcode.Usage, "no key")
 	doubledutch(t, "handover", "db", "--server", url).check(exitcode.Usage, "--to")
+	doubledutch(t, "handover", "db", "--to", "x", "--key", aKey, "--key-file", "-", "--server", url).check(exitcode.Usage, "contradict each other")
+	doubledutch(t, "handover", "db", "--to", "x", "--key-file", "-", "--server", url).with("DOUBLEDUTCH_KEY=other").reading(aKey).check(exitcode.OK, "handed")
+	if req := <-requests; !strings.Contains(req.body, aKey) {
+		t.Errorf("the body was %s", req.body)
+	}
+	doubledutch(t, "handover", "db", "--to", "x", "--api-key", "a", "--api-key-file", "b", "--key", aKey, "--server", url).check(exitcode.Usage, "contradict each other")
 	for body, code := range map[string]int{
 		`{"code":"no_successor","detail":"Nobody of that owner waits."}`:                exitcode.Failure,
 		`{"code":"broken","detail":"The hold of this key was ended by ops: it hangs."}`: exitcode.NotHeld,

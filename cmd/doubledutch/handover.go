@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 )
 
@@ -16,6 +18,9 @@ type handoverCmd struct {
 	keyFlags
 	clientFlags
 }
+
+// AfterApply settles which of two flags counts.
+func (*handoverCmd) AfterApply(ctx *kong.Context) error { return settleKeys(ctx) }
 
 // Help shows an example.
 func (*handoverCmd) Help() string {

@@ -8,13 +8,24 @@ import (
 	"os"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 )
 
 // keyFlags are the ways in which a verb that is not all about a key is given one.
 type keyFlags struct {
-	KeyFile string `name:"key-file" placeholder:"FILE" help:"File with the key that acquire printed; - for standard input. Without it, the variable DOUBLEDUTCH_KEY counts."`
-	Key     secret `name:"key" hidden:"" env:"DOUBLEDUTCH_KEY"`
+	KeyFile string `name:"key-file" placeholder:"FILE" help:"File with the key that acquire printed; - for standard input."`
+	Key     secret `name:"key" env:"DOUBLEDUTCH_KEY" placeholder:"KEY" help:"The key itself, if there is no file. Other users of this machine can see command lines: prefer the variable (${env}) or the file."`
+}
+
+// settleKeys settles which of two ways to give a key counts when both were used, and the same for the API key. A verb with
+// keyFlags calls it from an AfterApply of its own, since the parser calls one for each verb only.
+func settleKeys(ctx *kong.Context) error {
+	if err := newSources(ctx).settle("key", "key-file"); err != nil {
+		return err
+	}
+	return newSources(ctx).settle("api-key", "api-key-file")
 }
 
 // load returns the key, or "" if none is given. Standard input is read from in.

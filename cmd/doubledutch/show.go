@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"text/tabwriter"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
 // lockAnswer is what the server says of a lock.
@@ -61,6 +63,9 @@ type showCmd struct {
 	keyFlags
 	clientFlags
 }
+
+// AfterApply settles which of two flags counts.
+func (*showCmd) AfterApply(ctx *kong.Context) error { return settleKeys(ctx) }
 
 // Help shows an example.
 func (*showCmd) Help() string {
