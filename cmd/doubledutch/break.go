@@ -27,8 +27,8 @@ type breakCmd struct {
 // Help warns.
 func (*breakCmd) Help() string {
 	return `Shows who holds the lock and, on a terminal, asks back; elsewhere --yes has to be there. Only the holds that were
-shown are broken, never a later one. The lock is free at once, or goes to the next who waits. Nothing stops the
-old holder: it learns of it when it renews. Unless the resource behind the lock looks at tokens, see to it that
+shown are broken, never a later one. The lock is free, or goes to the next who waits: at once or, if the hold had a
+lock delay, after that. Nothing stops the old holder: it learns of it when it renews. Unless the resource behind the lock looks at tokens, see to it that
 the old holder does not go on. If nobody holds the lock, the exit code is 4.
 
 Examples:

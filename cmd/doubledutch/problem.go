@@ -42,7 +42,7 @@ func (p *problem) Error() string {
 
 // held says who stands in the way.
 func (p *problem) held() string {
-	who := fmt.Sprintf("the lock is blocked for another %s, since its last holder expired", ago(p.BlockedFor))
+	who := fmt.Sprintf("the lock is blocked for another %s, since its last hold expired or was broken", ago(p.BlockedFor))
 	if p.Holder != nil {
 		who = "the lock is held"
 		if p.Holder.Owner != "" {

@@ -147,7 +147,7 @@ func (l *lockAnswer) state() string {
 	case l.HolderCount > 0:
 		return fmt.Sprintf("held, %d waiting", l.QueueLength)
 	case l.BlockedFor > 0:
-		return fmt.Sprintf("blocked for %s after an expiry, %d waiting", ago(l.BlockedFor), l.QueueLength)
+		return fmt.Sprintf("blocked for %s after an expiry or a break, %d waiting", ago(l.BlockedFor), l.QueueLength)
 	default:
 		return "free"
 	}

@@ -292,7 +292,7 @@ bob�b   exclusive  1      2m05s        -         -
 	}
 	for body, want := range map[string]string{
 		`{"name":"a b","held":false,"holder_count":0,"holders":[],"queue_length":0,"queue":[]}`:               "\na b: free\n",
-		`{"name":"a","held":false,"holder_count":0,"holders":[],"queue_length":0,"queue":[],"blocked_for":2}`: "\na: blocked for 2s after an expiry, 0 waiting\n",
+		`{"name":"a","held":false,"holder_count":0,"holders":[],"queue_length":0,"queue":[],"blocked_for":2}`: "\na: blocked for 2s after an expiry or a break, 0 waiting\n",
 	} {
 		url, _ = fakeServer(t, answering(200, jsonType, body))
 		golden(t, doubledutch(t, "show", "db", "--server", url).run().out, want)

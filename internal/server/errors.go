@@ -219,7 +219,7 @@ func heldDetail(out *locktable.Outcome) string {
 	case h == nil:
 		return "The lock is held."
 	case h.Holders == 0 && blocked > 0:
-		return "Nobody holds the lock, but its last holder let its time run out, and by the lock_delay nobody gets it for another " +
+		return "Nobody holds the lock, but its last hold expired or was broken, and by the lock_delay nobody gets it for another " +
 			string(appendMillis(nil, blocked)) + " seconds."
 	case h.Holders == 0:
 		return "The lock was held when this was asked first; nobody holds it now."

@@ -178,6 +178,18 @@ func TestBreakingIsToldAndLogged(t *testing.T) {
 	}
 }
 
+// TestBreakingBlocksAsAnExpiryDoes breaks a hold with a lock delay.
+func TestBreakingBlocksAsAnExpiryDoes(t *testing.T) {
+	d := openDoor(t)
+	d.hold("a", 1, `"lock_delay":60`)
+	d.want(200, `{"broken":1}`, "DELETE", "/v1/locks/a/holders?reason=gone", "")
+	p := d.problem(409, CodeHeld, "POST", "/v1/locks/a", "")
+	if left, _ := p["blocked_for"].(float64); left <= 50 || p["holder"] != nil {
+		t.Errorf("it is refused as %v", p)
+	}
+	d.problem(404, CodeNotHeld, "DELETE", "/v1/locks/a/holders?reason=gone", "")
+}
+
 // TestBreakingTwiceSparesTheNextHolder repeats a break as somebody does who got no answer.
 func TestBreakingTwiceSparesTheNextHolder(t *testing.T) {
 	d := openDoor(t)
