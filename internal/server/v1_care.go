@@ -108,9 +108,11 @@ func (s *Server) breakHolds(c *call) error {
 		}
 	}
 	out, err := s.backend.Propose(context.WithoutCancel(c.ctx()), command.FromBreak(b))
+	if err != nil && mayHaveStayed(err) {
+		s.logBreak(c, b, "unknown", 0)
+	}
 	switch {
 	case errors.Is(err, node.ErrUnknown):
-		s.logBreak(c, b, "unknown", 0)
 		return &Error{Code: CodeUnknown, cause: err, Detail: "The server could not learn whether the holds were broken. Look at the lock; repeating the request with the token " +
 			strconv.FormatUint(b.GetUpToToken(), 10) + " breaks no later hold."}
 	case err != nil:
