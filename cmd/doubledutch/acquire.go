@@ -54,6 +54,9 @@ func (a *acquireCmd) AfterApply(ctx *kong.Context) error {
 	if err := newSources(ctx).settle("mode", "shared", "exclusive"); err != nil {
 		return err
 	}
+	if err := a.apiKey.AfterApply(ctx); err != nil { // which this method hides from the parser
+		return err
+	}
 	switch {
 	case a.Shared:
 		a.Mode = "shared"

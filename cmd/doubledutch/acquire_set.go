@@ -70,14 +70,6 @@ func (p *problem) deadlockText() string {
 	return b.String()
 }
 
-// waitAnswer is one step of who waits for whom.
-type waitAnswer struct {
-	Owner    string `json:"owner"`
-	WaitsFor string `json:"waits_for"`
-	HeldBy   string `json:"held_by"`
-	Queued   bool   `json:"queued"`
-}
-
 // verifyCmd asks whether a token is still good.
 type verifyCmd struct {
 	Name  string `arg:"" help:"Name of the lock."`

@@ -27,6 +27,10 @@ type grammar struct {
 	Task       taskCmd       `cmd:"" help:"Things to be done once, or once per slot of a schedule."`
 	Elect      electCmd      `cmd:"" help:"Campaign for an election, and stay leader until a signal."`
 	Leader     leaderCmd     `cmd:"" help:"Tell who leads an election."`
+	History    historyCmd    `cmd:"" help:"Show who held a lock before, or at some time."`
+	Ask        askCmd        `cmd:"" help:"Ask the holders of a lock to make way."`
+	Break      breakCmd      `cmd:"" help:"End the holds of a lock by order."`
+	Handover   handoverCmd   `cmd:"" help:"Hand a held lock over to one who waits for it."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
 	Cluster    clusterCmd    `cmd:"" help:"Look after a cluster: its members, its leader, its certificates."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of everything, from a running server or a stopped one's data directory."`

@@ -79,10 +79,15 @@ func (r *renewCmd) Run(c *console) error {
 			return err
 		}
 		var renewed struct {
-			ExpiresIn float64 `json:"expires_in"`
+			ExpiresIn float64      `json:"expires_in"`
+			Asked     *askedAnswer `json:"asked"`
 		}
 		return r.report(c, got, &renewed, func() string {
-			return fmt.Sprintf("renewed %q: expires in %s", r.Name, ago(renewed.ExpiresIn))
+			text := fmt.Sprintf("renewed %q: expires in %s", r.Name, ago(renewed.ExpiresIn))
+			if renewed.Asked != nil {
+				text += "\n" + printable(renewed.Asked.sentence())
+			}
+			return text
 		})
 	})
 }

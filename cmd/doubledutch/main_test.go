@@ -157,6 +157,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"serve", "--volatile", "--api-key", "a b"}, "visible ASCII"},
 		{[]string{"serve", "--volatile", "--api-key-file", "/nowhere/key"}, "--api-key-file: open /nowhere/key"},
 		{[]string{"acquire"}, `expected "<name>"`},
+		{[]string{"acquire", "--api-key", "a", "--api-key-file", "b", "a"}, "--api-key and --api-key-file contradict each other"},
 		{[]string{"acquire", "-s", "-x", "a"}, "--shared and --exclusive contradict each other"},
 		{[]string{"acquire", "-s", "--slots", "3", "a"}, "--slots and --shared contradict each other"},
 		{[]string{"acquire", ".."}, `".." cannot be the name of a lock`},

@@ -22,6 +22,7 @@ type problem struct {
 	HolderCount int           `json:"holder_count"`
 	QueueLength int           `json:"queue_length"`
 	BlockedFor  float64       `json:"blocked_for"`
+	Expected    float64       `json:"expected_wait"` // seconds, if it is known
 
 	// With code deadlock: who waits for whom.
 	Cycle []waitAnswer `json:"cycle"`
@@ -46,7 +47,7 @@ func (p *problem) Error() string {
 
 // held says who stands in the way.
 func (p *problem) held() string {
-	who := fmt.Sprintf("the lock is blocked for another %s, since its last holder expired", ago(p.BlockedFor))
+	who := fmt.Sprintf("the lock is blocked for another %s, since its last hold expired or was broken", ago(p.BlockedFor))
 	if p.Holder != nil {
 		who = "the lock is held"
 		if p.Holder.Owner != "" {
@@ -62,6 +63,9 @@ func (p *problem) held() string {
 	}
 	if p.QueueLength > 0 {
 		who += fmt.Sprintf("; waiting: %d", p.QueueLength)
+	}
+	if p.Expected > 0 {
+		who += "; who comes now may have to wait about " + ago(p.Expected)
 	}
 	return who
 }
@@ -85,7 +89,7 @@ func (p *problem) exitCode() int {
 	switch p.Code {
 	case "held", "cancelled", "deadlock":
 		return exitcode.Held
-	case "not_held", "not_claimant":
+	case "not_held", "not_claimant", "broken":
 		return exitcode.NotHeld
 	}
 	switch p.Status {

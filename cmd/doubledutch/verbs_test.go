@@ -95,6 +95,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{409, problemType, held, exitcode.Held, "doubledutch: the lock is held by alice@a and 1 more (backup); the hold expires in 12s unless renewed; waiting: 3\n"},
 		{409, problemType, `{"code":"held","blocked_for":3,"holder_count":0,"queue_length":0}`, exitcode.Held, "the lock is blocked for another 3s"},
+		{409, problemType, `{"code":"held","holder":{"owner":"a","expires_in":9},"holder_count":1,"queue_length":0,"expected_wait":61.5}`, exitcode.Held, "the hold expires in 9s unless renewed; who comes now may have to wait about 1m01s\n"},
+		{409, problemType, `{"code":"broken","detail":"The hold was ended."}`, exitcode.NotHeld, "The hold was ended."},
 		{409, problemType, `{"code":"cancelled","detail":"Lost it."}`, exitcode.Held, "Lost it."},
 		{409, problemType, `{"code":"mode_mismatch","detail":"Other mode."}`, exitcode.Failure, "Other mode."},
 		{404, problemType, notHeld, exitcode.NotHeld, "This key does not hold this lock."},
@@ -273,24 +275,24 @@ func TestShowTable(t *testing.T) {
 		{"owner":"alice@a","metadata":"backup","mode":"shared","token":6,"since":"2026-01-02T03:04:00.000Z","ttl":30,"expires_in":12.5},
 		{"mode":"shared","token":12345,"since":"2026-01-01T00:00:00.000Z","ttl":30,"expires_in":0.25}],
 		"queue_length":1,"queue":[{"owner":"bob\tb","mode":"exclusive","position":1,"since":"2026-01-02T03:02:00.000Z","gives_up_in":3}]}`))
-	r := doubledutch(t, "show", "db", "--server", url).run()
+	r := doubledutch(t, "show", "db", "--server", url).with("TZ=UTC").run()
 	golden(t, r.out, `
 db: held, 1 waiting
 
-HOLDER   MODE    TOKEN  HELD FOR  EXPIRES IN  METADATA
-alice@a  shared  6      5s        12s         backup
--        shared  12345  27h04m    250ms       -
+HOLDER   MODE    TOKEN  SINCE                HELD FOR  EXPIRES IN  METADATA
+alice@a  shared  6      2026-01-02 03:04:00  5s        12s         backup
+-        shared  12345  2026-01-01 00:00:00  27h04m    250ms       -
 ... and 1 more
 
-WAITER  MODE       PLACE  WAITING FOR  METADATA
-bob�b   exclusive  1      2m05s        -
+WAITER  MODE       PLACE  WAITING FOR  EXPECTED  METADATA
+bob�b   exclusive  1      2m05s        -         -
 `)
 	if req := <-requests; req.method != "GET" || req.uri != "/v1/locks/db" {
 		t.Errorf("asked for %s %s", req.method, req.uri)
 	}
 	for body, want := range map[string]string{
 		`{"name":"a b","held":false,"holder_count":0,"holders":[],"queue_length":0,"queue":[]}`:               "\na b: free\n",
-		`{"name":"a","held":false,"holder_count":0,"holders":[],"queue_length":0,"queue":[],"blocked_for":2}`: "\na: blocked for 2s after an expiry, 0 waiting\n",
+		`{"name":"a","held":false,"holder_count":0,"holders":[],"queue_length":0,"queue":[],"blocked_for":2}`: "\na: blocked for 2s after an expiry or a break, 0 waiting\n",
 	} {
 		url, _ = fakeServer(t, answering(200, jsonType, body))
 		golden(t, doubledutch(t, "show", "db", "--server", url).run().out, want)

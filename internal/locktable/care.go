@@ -195,6 +195,16 @@ func (t *Table) unlessBroken(key string, code Code) Outcome {
 	return Outcome{Code: code}
 }
 
+// Broken tells by whom and why the hold of the key was broken, or returns false if it was not, or that is not remembered any
+// more.
+func (t *Table) Broken(k Key) (by, reason string, ok bool) {
+	o := t.spent.broken.index[k]
+	if o == nil || t.keys.get(k) != nil {
+		return "", "", false
+	}
+	return o.by, o.reason, true
+}
+
 // detail says by whom and why.
 func (o *order) detail() string {
 	by := "by an operator"

@@ -104,7 +104,7 @@ func (s *Server) classicStatus(c *call) error {
 	b = append(b, `,"status":"ok","locks":[`...)
 	after, first := "", true
 	for more := true; more; {
-		page, now, err := s.readLocks(c, "", after, listStep)
+		page, day, err := s.readLocks(c, "", after, listStep)
 		if err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (s *Server) classicStatus(c *call) error {
 				b = append(b, ',')
 			}
 			first = false
-			b = appendClassicHold(b, &page[i], now)
+			b = appendClassicHold(b, &page[i], day.now)
 		}
 		if b, err = c.stream(b, more); err != nil {
 			return errGone

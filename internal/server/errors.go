@@ -27,6 +27,8 @@ const (
 	CodeMethodNotAllowed Code = "method_not_allowed"
 	CodeBodyTimeout      Code = "body_timeout"
 	CodeHeld             Code = "held"
+	CodeBroken           Code = "broken"
+	CodeNoSuccessor      Code = "no_successor"
 	CodeCancelled        Code = "cancelled"
 	CodeDeadlock         Code = "deadlock"
 	CodeModeMismatch     Code = "mode_mismatch"
@@ -81,6 +83,8 @@ var codeTable = map[Code]codeInfo{
 	CodeMethodNotAllowed: {http.StatusMethodNotAllowed, "The path does not take this method", ""},
 	CodeBodyTimeout:      {http.StatusRequestTimeout, "The body did not arrive in time", ""},
 	CodeHeld:             {http.StatusConflict, "The lock is held", ""},
+	CodeBroken:           {http.StatusConflict, "The hold was broken", ""},
+	CodeNoSuccessor:      {http.StatusConflict, "The lock cannot be handed over", ""},
 	CodeCancelled:        {http.StatusConflict, "The place in the queue was lost", ""},
 	CodeDeadlock:         {http.StatusConflict, "The request would wait for itself", ""},
 	CodeModeMismatch:     {http.StatusConflict, "The lock is used in another way", ""},
@@ -128,6 +132,8 @@ type Error struct {
 	cycle *locktable.Chain
 	// task may be set with CodeNotClaimant and CodeTaskChanged.
 	task *locktable.TaskInfo
+	// broken is set with CodeBroken, if it is remembered by whom and why.
+	broken *brokenBy
 	// allow lists the methods, with CodeMethodNotAllowed.
 	allow string
 	// cause is for the log, never for the client.
@@ -210,6 +216,8 @@ var outcomeErrors = map[locktable.Code]Error{
 	locktable.KeySpent:        {Code: CodeKeySpent, Detail: "What this key or id stood for has ended; make a new one."},
 	locktable.KeyInUse:        {Code: CodeKeyInUse, Detail: "This key or id stands for another lock, mode or session already."},
 	locktable.NotHeld:         {Code: CodeNotHeld, Detail: "This key does not hold this lock."},
+	locktable.Broken:          {Code: CodeBroken, Detail: "An operator ended the hold of this key."}, // brokenDetail says more
+	locktable.NoSuccessor:     {Code: CodeNoSuccessor, Detail: "Nobody of that owner waits for the lock who could hold it now, or this is not its only hold."},
 	locktable.NoSession:       {Code: CodeNoSession, Detail: "There is no session with this id; it may have ended or expired."},
 	locktable.SessionPrivate:  {Code: CodeSessionPrivate, Detail: "This id is the key of a lock that was acquired without a session."},
 	locktable.TooManyLocks:    {Code: CodeTooManyLocks, Detail: "The server keeps as many locks as it may."},
@@ -242,6 +250,9 @@ func refusal(out *locktable.Outcome) error {
 	if out.Code == locktable.Deadlock {
 		e.cycle, e.Detail = out.Cycle, deadlockDetail(out.Cycle)
 	}
+	if out.Code == locktable.Broken {
+		e.Detail = brokenDetail(out)
+	}
 	return &e
 }
 
@@ -253,7 +264,7 @@ func heldDetail(out *locktable.Outcome) string {
 	case h == nil:
 		return "The lock is held."
 	case h.Holders == 0 && blocked > 0:
-		return "Nobody holds the lock, but its last holder let its time run out, and by the lock_delay nobody gets it for another " +
+		return "Nobody holds the lock, but its last hold expired or was broken, and by the lock_delay nobody gets it for another " +
 			string(appendMillis(nil, blocked)) + " seconds."
 	case h.Holders == 0:
 		return "The lock was held when this was asked first; nobody holds it now."

@@ -27,11 +27,15 @@ type echo struct {
 	acquire *command.Acquire
 	claim   *command.ClaimTask
 	release *command.Release
+	cmd     *command.Command // the last one that was proposed
 	table   *locktable.Table
 }
 
 func (e *echo) Propose(_ context.Context, c *command.Command) (locktable.Outcome, error) {
-	e.release = c.GetRelease()
+	e.cmd, e.release = c, c.GetRelease()
+	if c.GetAsk() != nil {
+		return locktable.Outcome{Code: locktable.Done}, nil
+	}
 	return locktable.Outcome{Code: locktable.Released, Released: 1}, nil
 }
 

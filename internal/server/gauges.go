@@ -92,7 +92,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	if known {
-		send(ch, g.offset, wallClock().Sub(time.Unix(0, wall)).Seconds())
+		send(ch, g.offset, time.Since(time.Unix(0, wall)).Seconds())
 	}
 	for i := range tableGauges {
 		send(ch, g.table[i], float64(tableGauges[i].of(&stats)))

@@ -92,7 +92,7 @@ func (s *Server) writeError(c *call, st style, err error) {
 	case styleClassic:
 		body, ct = s.appendClassicError(c.buf[:0], e), jsonType
 	default:
-		body, ct = appendProblem(c.buf[:0], e), problemType
+		body, ct = appendProblem(c.buf[:0], e, s.daytimeOfError(e)), problemType
 	}
 	c.buf = body
 	_ = c.answer(e.status(), ct, body)

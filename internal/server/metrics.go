@@ -27,6 +27,9 @@ type Metrics struct {
 	tasks         map[locktable.EventKind]prometheus.Counter
 	streams       prometheus.Gauge
 	cutStreams    prometheus.Counter
+	asks          prometheus.Counter
+	breaks        prometheus.Counter
+	handOvers     prometheus.Counter
 	wait, hold    prometheus.Histogram
 	commit, batch prometheus.Histogram
 
@@ -78,6 +81,9 @@ func (m *Metrics) addLocks() {
 	m.cancellations = m.counter("cancellations_total", "Places in queues given up, or lost with client or session.")
 	m.timeouts = m.counter("timeouts_total", "Places in queues whose wait ran out.")
 	m.undelivered = m.counter("undelivered_grants_total", "Grants taken back because their answer could not be written.")
+	m.asks = m.counter("asks_total", "Times that holders were asked to make way.")
+	m.breaks = m.counter("breaks_total", "Holds that an operator ended.")
+	m.handOvers = m.counter("hand_overs_total", "Holds that were handed over to a successor.")
 	m.wait = m.histogram("wait_seconds", "How long those waited in a queue that were granted in the end.", longBuckets)
 	m.hold = m.histogram("hold_seconds", "How long locks were held.", longBuckets)
 	m.commit = m.histogram("commit_latency_seconds", "From the proposal of a log entry until it was applied.", shortBuckets)
@@ -169,6 +175,14 @@ func (m *Metrics) event(e *locktable.Event) {
 	case locktable.EventExpired:
 		m.expiries.Inc()
 		m.hold.Observe(e.HeldFor.Seconds())
+	case locktable.EventBroken:
+		m.breaks.Inc()
+		m.hold.Observe(e.HeldFor.Seconds())
+	case locktable.EventHandedOver:
+		m.handOvers.Inc()
+		m.hold.Observe(e.HeldFor.Seconds())
+	case locktable.EventAsked:
+		m.asks.Inc()
 	case locktable.EventCancelled:
 		m.cancellations.Inc()
 	case locktable.EventTimedOut:

@@ -144,7 +144,7 @@ func (s *Server) oldRelease(c *call, name, key string) (bool, error) {
 	switch out.Code {
 	case locktable.Released:
 		return out.Released > 0, nil
-	case locktable.NotHeld, locktable.KeySpent, locktable.NoSession:
+	case locktable.NotHeld, locktable.KeySpent, locktable.NoSession, locktable.Broken:
 		return false, nil
 	}
 	return false, refusal(&out)

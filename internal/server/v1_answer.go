@@ -2,7 +2,6 @@ package server
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
@@ -64,18 +63,12 @@ func appendWho(b []byte, owner, metadata string) []byte {
 	return b
 }
 
-// wallClock is the time of day as this server has it.
-func wallClock() time.Time { return time.Now() }
-
-// appendSince appends the time of day at which something of cluster time happened, as this server's clock has it. It is for
-// people to read; nothing is decided by it.
-func appendSince(b []byte, since, now locktable.Time, wall time.Time) []byte {
-	b = append(b, `"since":"`...)
-	b = wall.Add(-now.Sub(since)).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-	return append(b, '"')
+// appendSince appends the time of day at which something began.
+func appendSince(b []byte, since locktable.Time, day *daytime) []byte {
+	return appendDay(b, "since", since, day)
 }
 
-func appendLock(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.Time) []byte {
+func appendLock(b []byte, l *locktable.LockInfo, day *daytime) []byte {
 	b = append(b, `{"name":`...)
 	b = appendString(b, l.Name)
 	b = append(b, `,"held":`...)
@@ -84,42 +77,49 @@ func appendLock(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.T
 		b = append(b, `,"slots":`...)
 		b = strconv.AppendUint(b, uint64(l.Slots), 10)
 	}
-	b = appendHolders(b, l, now, wall)
-	b = appendQueue(b, l, now, wall)
-	if l.BlockedUntil > now {
+	b = appendHolders(b, l, day)
+	b = appendQueue(b, l, day)
+	if l.BlockedUntil > day.now {
 		b = append(b, `,"blocked_for":`...)
-		b = appendMillis(b, l.BlockedUntil.Sub(now))
+		b = appendMillis(b, l.BlockedUntil.Sub(day.now))
 	}
+	b = appendExpected(b, l.Expected)
+	b = appendAsked(b, l.Ask, day)
 	return append(b, '}')
 }
 
-func appendHolders(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.Time) []byte {
+func appendHolders(b []byte, l *locktable.LockInfo, day *daytime) []byte {
 	b = append(b, `,"holder_count":`...)
 	b = strconv.AppendInt(b, int64(l.NumHolders), 10)
 	b = append(b, `,"holders":[`...)
 	for i := range l.Holders {
-		h := &l.Holders[i]
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, '{')
-		b = appendWho(b, h.Owner, h.Metadata)
-		b = append(b, `"mode":"`...)
-		b = append(b, modeName(h.Mode)...)
-		b = append(b, `","token":`...)
-		b = strconv.AppendUint(b, h.Token, 10)
-		b = append(b, ',')
-		b = appendSince(b, h.Since, now, wall)
-		b = append(b, `,"ttl":`...)
-		b = appendSeconds(b, h.TTL)
-		b = append(b, `,"expires_in":`...)
-		b = appendMillis(b, h.Deadline.Sub(now))
-		b = append(b, '}')
+		b = appendHolder(b, &l.Holders[i], day)
 	}
 	return append(b, ']')
 }
 
-func appendQueue(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.Time) []byte {
+func appendHolder(b []byte, h *locktable.HolderInfo, day *daytime) []byte {
+	b = append(b, '{')
+	b = appendWho(b, h.Owner, h.Metadata)
+	b = append(b, `"mode":"`...)
+	b = append(b, modeName(h.Mode)...)
+	b = append(b, `","token":`...)
+	b = strconv.AppendUint(b, h.Token, 10)
+	b = append(b, ',')
+	b = appendSince(b, h.Since, day)
+	b = append(b, `,"held_for":`...)
+	b = appendMillis(b, day.now.Sub(h.Since))
+	b = append(b, `,"ttl":`...)
+	b = appendSeconds(b, h.TTL)
+	b = append(b, `,"expires_in":`...)
+	b = appendMillis(b, h.Deadline.Sub(day.now))
+	return append(b, '}')
+}
+
+func appendQueue(b []byte, l *locktable.LockInfo, day *daytime) []byte {
 	b = append(b, `,"queue_length":`...)
 	b = strconv.AppendInt(b, int64(l.NumWaiters), 10)
 	b = append(b, `,"queue":[`...)
@@ -135,26 +135,29 @@ func appendQueue(b []byte, l *locktable.LockInfo, now locktable.Time, wall time.
 		b = append(b, `","position":`...)
 		b = strconv.AppendInt(b, int64(w.Position), 10)
 		b = append(b, ',')
-		b = appendSince(b, w.Since, now, wall)
+		b = appendSince(b, w.Since, day)
+		b = append(b, `,"waited":`...)
+		b = appendMillis(b, day.now.Sub(w.Since))
 		if w.WaitUntil != locktable.Never {
 			b = append(b, `,"gives_up_in":`...)
-			b = appendMillis(b, w.WaitUntil.Sub(now))
+			b = appendMillis(b, w.WaitUntil.Sub(day.now))
 		}
+		b = appendExpected(b, w.Expected)
 		b = append(b, '}')
 	}
 	return append(b, ']')
 }
 
-func appendSession(b []byte, id string, info *locktable.SessionInfo, now locktable.Time, wall time.Time) []byte {
+func appendSession(b []byte, id string, info *locktable.SessionInfo, day *daytime) []byte {
 	b = append(b, `{"id":`...)
 	b = appendString(b, id)
 	b = append(b, ',')
 	b = appendWho(b, info.Owner, info.Metadata)
-	b = appendSince(b, info.Opened, now, wall)
+	b = appendSince(b, info.Opened, day)
 	b = append(b, `,"ttl":`...)
 	b = appendSeconds(b, info.TTL)
 	b = append(b, `,"expires_in":`...)
-	b = appendMillis(b, info.Deadline.Sub(now))
+	b = appendMillis(b, info.Deadline.Sub(day.now))
 	b = append(b, `,"key_count":`...)
 	b = strconv.AppendInt(b, int64(info.NumKeys), 10)
 	b = append(b, `,"locks":[`...)
@@ -162,12 +165,12 @@ func appendSession(b []byte, id string, info *locktable.SessionInfo, now locktab
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendSessionKey(b, &info.Keys[i], now, wall)
+		b = appendSessionKey(b, &info.Keys[i], day)
 	}
 	return append(b, `]}`...)
 }
 
-func appendSessionKey(b []byte, k *locktable.KeyInfo, now locktable.Time, wall time.Time) []byte {
+func appendSessionKey(b []byte, k *locktable.KeyInfo, day *daytime) []byte {
 	b = append(b, `{"name":`...)
 	b = appendString(b, k.Lock)
 	b = append(b, `,"held":`...)
@@ -185,12 +188,14 @@ func appendSessionKey(b []byte, k *locktable.KeyInfo, now locktable.Time, wall t
 		b = strconv.AppendInt(b, int64(k.Position), 10)
 	}
 	b = append(b, ',')
-	b = appendSince(b, k.Since, now, wall)
+	b = appendSince(b, k.Since, day)
+	b = appendExpected(b, k.Expected)
+	b = appendAsked(b, k.Ask, day)
 	return append(b, '}')
 }
 
 // appendProblem writes an error as RFC 9457 has it.
-func appendProblem(b []byte, e *Error) []byte {
+func appendProblem(b []byte, e *Error, day *daytime) []byte {
 	info := codeTable[e.Code]
 	b = append(b, `{"type":"urn:doubledutch:problem:`...)
 	b = append(b, e.Code...)
@@ -211,8 +216,9 @@ func appendProblem(b []byte, e *Error) []byte {
 		b = append(b, `,"name":`...)
 		b = appendString(b, e.heldName)
 	}
+	b = appendBroken(b, e.broken)
 	if e.held != nil {
-		b = appendHeldBy(b, e.held, wallClock())
+		b = appendHeldBy(b, e.held, day)
 	}
 	if e.cycle != nil {
 		b = appendCycle(b, e.cycle)
@@ -224,24 +230,14 @@ func appendProblem(b []byte, e *Error) []byte {
 }
 
 // appendHeldBy tells a refused client what there is to know about the lock.
-func appendHeldBy(b []byte, out *locktable.Outcome, wall time.Time) []byte {
+func appendHeldBy(b []byte, out *locktable.Outcome, day *daytime) []byte {
 	h := out.Holder
 	if h == nil {
 		return b
 	}
 	switch {
 	case h.Holders > 0:
-		b = append(b, `,"holder":{`...)
-		b = appendWho(b, h.Owner, h.Metadata)
-		b = append(b, `"mode":"`...)
-		b = append(b, modeName(h.Mode)...)
-		b = append(b, `","token":`...)
-		b = strconv.AppendUint(b, h.Token, 10)
-		b = append(b, ',')
-		b = appendSince(b, h.Since, out.Now, wall)
-		b = append(b, `,"expires_in":`...)
-		b = appendMillis(b, h.Deadline.Sub(out.Now))
-		b = append(b, '}')
+		b = appendFirstHolder(b, out, day)
 	case blockedFor(out) > 0:
 		b = append(b, `,"blocked_for":`...)
 		b = appendMillis(b, blockedFor(out))
@@ -251,5 +247,24 @@ func appendHeldBy(b []byte, out *locktable.Outcome, wall time.Time) []byte {
 	b = append(b, `,"queue_length":`...)
 	b = strconv.AppendInt(b, int64(h.Waiters), 10)
 	b = append(b, `,"waited":`...)
-	return appendMillis(b, out.Waited)
+	b = appendMillis(b, out.Waited)
+	return appendExpected(b, out.Expected)
+}
+
+// appendFirstHolder appends the member holder, with a comma before it.
+func appendFirstHolder(b []byte, out *locktable.Outcome, day *daytime) []byte {
+	h := out.Holder
+	b = append(b, `,"holder":{`...)
+	b = appendWho(b, h.Owner, h.Metadata)
+	b = append(b, `"mode":"`...)
+	b = append(b, modeName(h.Mode)...)
+	b = append(b, `","token":`...)
+	b = strconv.AppendUint(b, h.Token, 10)
+	b = append(b, ',')
+	b = appendSince(b, h.Since, day)
+	b = append(b, `,"held_for":`...)
+	b = appendMillis(b, out.Now.Sub(h.Since))
+	b = append(b, `,"expires_in":`...)
+	b = appendMillis(b, h.Deadline.Sub(out.Now))
+	return append(b, '}')
 }

@@ -16,19 +16,19 @@ func (s *Server) showHolds(c *call) error {
 	if err != nil {
 		return err
 	}
-	info, now, err := s.lookUp(c, key)
+	info, day, err := s.lookUp(c, key)
 	if err != nil {
 		return err
 	}
 	b := append(c.buf[:0], `{"held":`...)
 	if info.Held {
 		b = append(b, "true"...)
-		b = appendLease(b, &locktable.Outcome{TTL: info.TTL, Deadline: info.Deadline, Now: now})
+		b = appendLease(b, &locktable.Outcome{TTL: info.TTL, Deadline: info.Deadline, Now: day.now})
 	} else {
 		b = append(b, "false"...)
 	}
 	b = append(b, `,"locks":[`...)
-	b = appendSessionKey(b, &info, now, wallClock())
+	b = appendSessionKey(b, &info, &day)
 	c.buf = append(b, `]}`...)
 	return c.json(http.StatusOK)
 }
@@ -57,11 +57,11 @@ func (s *Server) renewHolds(c *call) error {
 		return err
 	}
 	if out.Code != locktable.Renewed {
-		return refusalOfHold(&out)
+		return s.refusalOfHold(c, body.key, &out)
 	}
 	b := append(c.buf[:0], `{"names":[`...)
 	b = append(appendString(b, info.Lock), ']')
-	c.buf = append(appendLease(b, &out), '}')
+	c.buf = append(s.appendRenewed(b, &out), '}')
 	return c.json(http.StatusOK)
 }
 
@@ -90,18 +90,23 @@ func nameOf(info *locktable.KeyInfo) string {
 }
 
 // lookUp returns what the key stands for.
-func (s *Server) lookUp(c *call, key string) (info locktable.KeyInfo, now locktable.Time, err error) {
+func (s *Server) lookUp(c *call, key string) (info locktable.KeyInfo, day daytime, err error) {
 	k, _ := locktable.ParseKey(key)
 	found := false
-	err = s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
-		info, found = t.Key(k)
-		now = at
+	var broken *brokenBy
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, now locktable.Time) {
+		if info, found = t.Key(k); !found {
+			broken = brokenIn(t, k)
+		}
+		day = daytimeOf(t, now, info.Since)
 	})
-	if err != nil {
-		return info, now, backendError(c.lasting(), err)
+	switch {
+	case err != nil:
+		return info, day, backendError(c.lasting(), err)
+	case broken != nil:
+		return info, day, broken.refusal()
+	case !found:
+		return info, day, refusal(&locktable.Outcome{Code: locktable.NotHeld})
 	}
-	if !found {
-		return info, now, refusal(&locktable.Outcome{Code: locktable.NotHeld})
-	}
-	return info, now, nil
+	return info, day, nil
 }

@@ -20,18 +20,16 @@ func (s *Server) showLock(c *call) error {
 	if err := s.checkName(c.lasting(), name); err != nil {
 		return err
 	}
-	info := locktable.LockInfo{Name: name}
-	var now locktable.Time
-	err := s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
-		if l, ok := t.Lock(name, maxShown); ok {
-			info = l
-		}
-		now = at
-	})
+	key, err := headerSecret(c, headerKey)
+	if err != nil {
+		return err
+	}
+	var l look
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, now locktable.Time) { l.take(t, name, key, now) })
 	if err != nil {
 		return backendError(c.lasting(), err)
 	}
-	c.buf = appendLock(c.buf[:0], &info, now, wallClock())
+	c.buf = append(l.append(c.buf[:0]), '}')
 	return c.json(http.StatusOK)
 }
 
@@ -44,17 +42,16 @@ func (s *Server) listLocks(c *call) error {
 	b := append(c.buf[:0], `{"locks":[`...)
 	last, more := q.after, true
 	for left := q.limit; left > 0 && more; {
-		page, now, err := s.listStep(c, &q, last, min(left, listStep))
+		page, day, err := s.listStep(c, &q, last, min(left, listStep))
 		if err != nil {
 			return err
 		}
 		more = len(page) == min(left, listStep)
-		wall := wallClock()
 		for i := range page {
 			if left < q.limit {
 				b = append(b, ',')
 			}
-			b = appendLock(b, &page[i], now, wall)
+			b = appendLock(b, &page[i], &day)
 			last = page[i].Name
 			left--
 		}
@@ -72,15 +69,15 @@ func (s *Server) listLocks(c *call) error {
 }
 
 // readLocks reads one step of a listing.
-func (s *Server) readLocks(c *call, prefix, after string, limit int) (page []locktable.LockInfo, now locktable.Time, err error) {
-	err = s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
+func (s *Server) readLocks(c *call, prefix, after string, limit int) (page []locktable.LockInfo, day daytime, err error) {
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, now locktable.Time) {
 		page = t.Locks(prefix, after, limit, maxShownListed)
-		now = at
+		day = daytimeOf(t, now, 0)
 	})
 	if err != nil {
-		return nil, now, backendError(c.lasting(), err)
+		return nil, day, backendError(c.lasting(), err)
 	}
-	return page, now, nil
+	return page, day, nil
 }
 
 type listQuery struct {

@@ -38,7 +38,7 @@ func (s *Server) acquireLock(c *call) error {
 	}
 	if out.Code != locktable.Granted {
 		out.Slots = a.GetSlots() // a refusal does not say of itself that it is about permits
-		return refusal(&out)
+		return s.refusal(c, a.GetKey(), &out)
 	}
 	c.buf = appendGrant(c.buf[:0], a, &out)
 	s.deliver(c, a, jsonType, c.buf)
@@ -98,11 +98,11 @@ func (s *Server) renewLock(c *call) error {
 		return err
 	}
 	if out.Code != locktable.Renewed {
-		return refusalOfHold(&out)
+		return s.refusalOfHold(c, r.GetKey(), &out)
 	}
 	b := append(c.buf[:0], `{"name":`...)
 	b = appendString(b, r.GetName())
-	c.buf = append(appendLease(b, &out), '}')
+	c.buf = append(s.appendRenewed(b, &out), '}')
 	return c.json(http.StatusOK)
 }
 
@@ -132,16 +132,16 @@ func (s *Server) release(c *call, r *command.Release) error {
 		return err
 	}
 	if out.Code != locktable.Released {
-		return refusalOfHold(&out)
+		return s.refusalOfHold(c, r.GetKey(), &out)
 	}
 	c.buf = append(c.buf[:0], `{"released":true}`...)
 	return c.json(http.StatusOK)
 }
 
 // refusalOfHold is refusal for requests that name a hold: a spent key holds nothing any more.
-func refusalOfHold(out *locktable.Outcome) error {
+func (s *Server) refusalOfHold(c *call, key string, out *locktable.Outcome) error {
 	if out.Code == locktable.KeySpent {
 		return refusal(&locktable.Outcome{Code: locktable.NotHeld})
 	}
-	return refusal(out)
+	return s.refusal(c, key, out)
 }

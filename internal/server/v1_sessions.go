@@ -104,9 +104,12 @@ func (s *Server) renewSession(c *call) error {
 		return err
 	}
 	if out.Code != locktable.Renewed {
-		return refusal(&out)
+		return s.refusal(c, id, &out)
 	}
-	return c.lease(id, &out)
+	b := append(c.buf[:0], `{"id":`...)
+	b = appendString(b, id)
+	c.buf = append(s.appendRenewed(b, &out), '}')
+	return c.json(http.StatusOK)
 }
 
 // endSession answers DELETE /v1/sessions/{id}.
@@ -135,11 +138,11 @@ func (s *Server) showSession(c *call) error {
 		return err
 	}
 	var info locktable.SessionInfo
-	var now locktable.Time
+	var day daytime
 	var found bool
-	err = s.backend.Read(c.lasting(), func(t *locktable.Table, at locktable.Time) {
+	err = s.backend.Read(c.lasting(), func(t *locktable.Table, now locktable.Time) {
 		info, found = t.Session(id, maxShown)
-		now = at
+		day = daytimeOf(t, now, 0)
 	})
 	if err != nil {
 		return backendError(c.lasting(), err)
@@ -147,6 +150,6 @@ func (s *Server) showSession(c *call) error {
 	if !found {
 		return refusal(&locktable.Outcome{Code: locktable.NoSession})
 	}
-	c.buf = appendSession(c.buf[:0], c.params[0], &info, now, wallClock())
+	c.buf = appendSession(c.buf[:0], c.params[0], &info, &day)
 	return c.json(http.StatusOK)
 }

@@ -238,31 +238,5 @@ func somebody(owner string) string {
 // appendCycle tells a cycle to a program; a comma comes first.
 func appendCycle(b []byte, c *locktable.Chain) []byte {
 	b = append(b, `,"cycle":`...)
-	return appendChain(b, c)
-}
-
-// appendChain appends who waits for whom.
-func appendChain(b []byte, c *locktable.Chain) []byte {
-	b = append(b, '[')
-	for i := range c.Waits {
-		w := &c.Waits[i]
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, `{"owner":`...)
-		b = appendString(b, w.Owner)
-		b = append(b, `,"waits_for":`...)
-		b = appendString(b, w.Lock)
-		b = append(b, `,"held_by":`...)
-		b = appendString(b, w.HeldBy)
-		if w.Token != 0 {
-			b = append(b, `,"token":`...)
-			b = strconv.AppendUint(b, w.Token, 10)
-		}
-		if w.Queued {
-			b = append(b, `,"queued":true`...)
-		}
-		b = append(b, '}')
-	}
-	return append(b, ']')
+	return appendWaits(b, c.Waits)
 }

@@ -57,18 +57,19 @@ func wantsStale(c *call) (bool, error) {
 // showStaleLock answers GET /v1/locks/{name}?consistency=stale.
 func (s *Server) showStaleLock(c *call) error {
 	name := c.params[0]
-	info := locktable.LockInfo{Name: name}
-	var now locktable.Time
+	key, err := headerSecret(c, headerKey)
+	if err != nil {
+		return err
+	}
+	var l look
 	var st staleness
 	var wrong error = errNoTable
 	s.backend.ReadStale(func(t *locktable.Table, index uint64, age time.Duration) {
 		if wrong = locktable.CheckName(t.Settings(), name); wrong != nil {
 			return
 		}
-		if l, ok := t.Lock(name, maxShown); ok {
-			info = l
-		}
-		now, st = t.Now(), staleness{index, age}
+		l.take(t, name, key, t.Now())
+		st = staleness{index, age}
 	})
 	switch {
 	case errors.Is(wrong, errNoTable):
@@ -76,32 +77,31 @@ func (s *Server) showStaleLock(c *call) error {
 	case wrong != nil:
 		return fail(CodeInvalidName, sentence(wrong.Error()))
 	}
-	b := appendLock(c.buf[:0], &info, now, wallClock())
-	c.buf = append(appendStaleness(b[:len(b)-1], st), '}')
+	c.buf = append(appendStaleness(l.append(c.buf[:0]), st), '}')
 	return c.json(http.StatusOK)
 }
 
 // listStep reads one step of a listing as consistently as q asks for.
-func (s *Server) listStep(c *call, q *listQuery, after string, limit int) ([]locktable.LockInfo, locktable.Time, error) {
+func (s *Server) listStep(c *call, q *listQuery, after string, limit int) ([]locktable.LockInfo, daytime, error) {
 	if !q.stale {
 		return s.readLocks(c, q.prefix, after, limit)
 	}
-	page, now := s.readStaleLocks(q, after, limit)
+	page, day := s.readStaleLocks(q, after, limit)
 	if q.found == nil {
-		return nil, 0, errNoTable
+		return nil, day, errNoTable
 	}
-	return page, now, nil
+	return page, day, nil
 }
 
 // readStaleLocks is readLocks for a stale listing. The staleness of a listing is that of its first step, the oldest.
-func (s *Server) readStaleLocks(q *listQuery, after string, limit int) (page []locktable.LockInfo, now locktable.Time) {
+func (s *Server) readStaleLocks(q *listQuery, after string, limit int) (page []locktable.LockInfo, day daytime) {
 	s.backend.ReadStale(func(t *locktable.Table, index uint64, age time.Duration) {
-		page, now = t.Locks(q.prefix, after, limit, maxShownListed), t.Now()
+		page, day = t.Locks(q.prefix, after, limit, maxShownListed), daytimeOf(t, t.Now(), 0)
 		if q.found == nil {
 			q.found = &staleness{index, age}
 		}
 	})
-	return page, now
+	return page, day
 }
 
 // appendStaleness marks an answer as stale; a comma comes first.

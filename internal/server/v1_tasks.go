@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
@@ -123,7 +124,8 @@ func (s *Server) answerClaim(c *call, a *command.ClaimTask, out *locktable.Outco
 		if out.Task == nil || out.Task.Status == 0 {
 			return refusal(&locktable.Outcome{Code: locktable.NoTask})
 		}
-		c.buf = append(appendTask(c.buf[:0], out.Task, out.Now, s.day(out.Now), true), '}')
+		day := s.daytimeSince(out.Now, 0)
+		c.buf = append(appendTask(c.buf[:0], out.Task, &day, true), '}')
 		return c.json(http.StatusOK)
 	}
 	return refusal(out)
@@ -132,7 +134,7 @@ func (s *Server) answerClaim(c *call, a *command.ClaimTask, out *locktable.Outco
 // taskNow returns the task as this node has it.
 func (s *Server) taskNow(name string) *locktable.TaskInfo {
 	info := locktable.TaskInfo{Name: name}
-	s.backend.ReadStale(func(t *locktable.Table, _ uint64, _ staleAge) {
+	s.backend.ReadStale(func(t *locktable.Table, _ uint64, _ time.Duration) {
 		if i, ok := t.Task(name); ok {
 			info = i
 		}

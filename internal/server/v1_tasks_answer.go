@@ -9,9 +9,6 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-// staleAge is how long ago the node heard from the leader.
-type staleAge = time.Duration
-
 var taskStatusNames = map[locktable.TaskStatus]string{
 	locktable.TaskOpen: "open", locktable.TaskRunning: "running", locktable.TaskDone: "done",
 	locktable.TaskFailed: "failed", locktable.TaskUnknown: "unknown",
@@ -24,12 +21,12 @@ func (s *Server) calendar(c *call) (time.Time, error) {
 	if err != nil || known {
 		return at, err
 	}
-	if _, err := s.propose(c, command.FromCalendar(&command.Calendar{At: wallClock().UnixNano()})); err != nil {
+	if _, err := s.propose(c, command.FromCalendar(&command.Calendar{})); err != nil { // the leader fills in its clock
 		return at, err
 	}
 	at, known, err = s.readCalendar(c)
 	if err == nil && !known {
-		at = wallClock()
+		at = time.Now()
 	}
 	return at, err
 }
@@ -46,40 +43,20 @@ func (s *Server) readCalendar(c *call) (at time.Time, known bool, err error) {
 	return at, known, err
 }
 
-// day is the time of day at a moment of cluster time: the calendar's as far as this node knows it, or that of its own clock.
-func (s *Server) day(now locktable.Time) time.Time {
-	at := wallClock()
-	s.backend.ReadStale(func(t *locktable.Table, _ uint64, _ staleAge) { at = dayIn(t, now) })
-	return at
-}
-
-func dayIn(t *locktable.Table, now locktable.Time) time.Time {
-	if wall, ok := t.Calendar(now); ok {
-		return time.Unix(0, wall)
-	}
-	return wallClock()
-}
-
 // readTask reads a task; a task without a record is no_task.
-func (s *Server) readTask(c *call, name string) (info locktable.TaskInfo, at moment, err error) {
+func (s *Server) readTask(c *call, name string) (info locktable.TaskInfo, day daytime, err error) {
 	found := false
 	err = s.backend.Read(c.lasting(), func(t *locktable.Table, now locktable.Time) {
 		info, found = t.Task(name)
-		at = moment{now, dayIn(t, now)}
+		day = daytimeOf(t, now, 0)
 	})
 	switch {
 	case err != nil:
-		return info, at, backendError(c.lasting(), err)
+		return info, day, backendError(c.lasting(), err)
 	case !found:
-		return info, at, refusal(&locktable.Outcome{Code: locktable.NoTask})
+		return info, day, refusal(&locktable.Outcome{Code: locktable.NoTask})
 	}
-	return info, at, nil
-}
-
-// moment is a cluster time and the time of day at it.
-type moment struct {
-	now locktable.Time
-	day time.Time
+	return info, day, nil
 }
 
 // showTask answers GET /v1/tasks/{name}.
@@ -91,11 +68,11 @@ func (s *Server) showTask(c *call) error {
 	if err := s.checkTaskName(c, name); err != nil {
 		return err
 	}
-	info, at, err := s.readTask(c, name)
+	info, day, err := s.readTask(c, name)
 	if err != nil {
 		return err
 	}
-	c.buf = append(appendTask(c.buf[:0], &info, at.now, at.day, true), '}')
+	c.buf = append(appendTask(c.buf[:0], &info, &day, true), '}')
 	return c.json(http.StatusOK)
 }
 
@@ -112,7 +89,7 @@ func (s *Server) listTasks(c *call) error {
 	last, more := q.after, true
 	for left := q.limit; left > 0 && more; {
 		step := min(left, listStep)
-		page, at, err := s.readTasks(c, q.prefix, last, step)
+		page, day, err := s.readTasks(c, q.prefix, last, step)
 		if err != nil {
 			return err
 		}
@@ -121,7 +98,7 @@ func (s *Server) listTasks(c *call) error {
 			if left < q.limit {
 				b = append(b, ',')
 			}
-			b = append(appendTask(b, &page[i], at.now, at.day, false), '}')
+			b = append(appendTask(b, &page[i], &day, false), '}')
 			last = page[i].Name
 			left--
 		}
@@ -135,15 +112,15 @@ func (s *Server) listTasks(c *call) error {
 	return c.json(http.StatusOK)
 }
 
-func (s *Server) readTasks(c *call, prefix, after string, limit int) (page []locktable.TaskInfo, at moment, err error) {
+func (s *Server) readTasks(c *call, prefix, after string, limit int) (page []locktable.TaskInfo, day daytime, err error) {
 	err = s.backend.Read(c.lasting(), func(t *locktable.Table, now locktable.Time) {
 		page = t.Tasks(prefix, after, limit)
-		at = moment{now, dayIn(t, now)}
+		day = daytimeOf(t, now, 0)
 	})
 	if err != nil {
 		err = backendError(c.lasting(), err)
 	}
-	return page, at, err
+	return page, day, err
 }
 
 // appendClaim answers one who has the claim.
@@ -164,7 +141,7 @@ func appendClaim(b []byte, a *command.ClaimTask, out *locktable.Outcome) []byte 
 }
 
 // appendTask tells how a task stands, without the brace at the end; with texts, also its result, error and progress.
-func appendTask(b []byte, t *locktable.TaskInfo, now locktable.Time, day time.Time, texts bool) []byte {
+func appendTask(b []byte, t *locktable.TaskInfo, day *daytime, texts bool) []byte {
 	b = append(b, `{"name":`...)
 	b = appendString(b, t.Name)
 	b = append(b, `,"status":"`...)
@@ -182,7 +159,7 @@ func appendTask(b []byte, t *locktable.TaskInfo, now locktable.Time, day time.Ti
 		b = append(b, `,"token":`...)
 		b = strconv.AppendUint(b, t.Token, 10)
 		b = append(b, ',')
-		b = appendSince(b, t.Since, now, day)
+		b = appendSince(b, t.Since, day)
 	}
 	b = appendText(b, "owner", t.Owner)
 	b = appendText(b, "metadata", t.Metadata)
@@ -190,7 +167,7 @@ func appendTask(b []byte, t *locktable.TaskInfo, now locktable.Time, day time.Ti
 		b = appendText(b, "progress", t.Progress)
 		b = appendText(b, textName(t), t.Text)
 	}
-	b = appendTaskTimes(b, t, now, day)
+	b = appendTaskTimes(b, t, day)
 	b = appendSlot(b, t)
 	b = append(b, `,"queue_length":`...)
 	return strconv.AppendInt(b, int64(t.Waiters), 10)
@@ -227,28 +204,22 @@ func appendText(b []byte, name, text string) []byte {
 	return appendString(b, text)
 }
 
-func appendTaskTimes(b []byte, t *locktable.TaskInfo, now locktable.Time, day time.Time) []byte {
+func appendTaskTimes(b []byte, t *locktable.TaskInfo, day *daytime) []byte {
 	if t.Status == locktable.TaskRunning {
-		return appendLease(b, &locktable.Outcome{TTL: t.TTL, Deadline: t.Deadline, Now: now})
+		return appendLease(b, &locktable.Outcome{TTL: t.TTL, Deadline: t.Deadline, Now: day.now})
 	}
 	if t.Ended > 0 {
-		b = append(b, `,"ended":"`...)
-		b = appendDay(b, day.Add(-now.Sub(t.Ended)))
-		b = append(b, '"')
+		b = appendDay(append(b, ','), "ended", t.Ended, day)
 	}
 	if t.ClaimableAt != locktable.Never {
 		b = append(b, `,"claimable_in":`...)
-		b = appendMillisUp(b, max(0, t.ClaimableAt.Sub(now)))
+		b = appendMillisUp(b, max(0, t.ClaimableAt.Sub(day.now)))
 	}
 	if t.Status >= locktable.TaskDone && t.KeepUntil != locktable.Never {
 		b = append(b, `,"forgotten_in":`...)
-		b = appendMillisUp(b, max(0, t.KeepUntil.Sub(now)))
+		b = appendMillisUp(b, max(0, t.KeepUntil.Sub(day.now)))
 	}
 	return b
-}
-
-func appendDay(b []byte, at time.Time) []byte {
-	return at.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 }
 
 // appendSlot appends the slot of the schedule that the run belongs to, if any.
@@ -257,9 +228,9 @@ func appendSlot(b []byte, t *locktable.TaskInfo) []byte {
 		return b
 	}
 	b = append(b, `,"slot":{"start":"`...)
-	b = appendDay(b, time.Unix(0, t.SlotStart))
+	b = time.Unix(0, t.SlotStart).UTC().AppendFormat(b, dayFormat)
 	b = append(b, `","end":"`...)
-	b = appendDay(b, time.Unix(0, t.SlotEnd))
+	b = time.Unix(0, t.SlotEnd).UTC().AppendFormat(b, dayFormat)
 	return append(b, `"}`...)
 }
 

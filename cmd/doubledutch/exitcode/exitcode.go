@@ -14,7 +14,7 @@ const (
 	Usage = 2
 	// Held: the lock was not acquired because others hold it, or the wait for it ran out.
 	Held = 3
-	// NotHeld: release or renew with a key that does not hold the lock.
+	// NotHeld: release, renew or hand over with a key that does not hold the lock; ask or break where nobody holds it.
 	NotHeld = 4
 	// Unavailable: the server cannot be reached, is not ready, or is too full to take the request now.
 	Unavailable = 5
@@ -51,7 +51,7 @@ var Meanings = []struct {
 	{Failure, "failed for a reason that has no number of its own"},
 	{Usage, "wrong flag, variable or configuration file; nothing was tried"},
 	{Held, "acquire, task claim: others have it, or the wait ran out"},
-	{NotHeld, "release, renew, task, verify, elect, leader: it is not held (any more)"},
+	{NotHeld, "it is not held (any more); ask, break: nobody holds it"},
 	{Unavailable, "the server cannot be reached, is not ready or is too full"},
 	{TaskDone, "task claim: the task is done"},
 	{TaskFailed, "task claim: the task has failed, or nobody knows how it ended"},
