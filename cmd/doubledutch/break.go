@@ -103,21 +103,27 @@ func (b *breakCmd) look(ctx context.Context, c *console, server *client, path st
 	if b.Yes {
 		return nil
 	}
-	return confirm(c.in, c.err, fmt.Sprintf("\nBreak the holds up to token %d? They may still be at work. [y/N] ", b.Token))
+	return confirm(ctx, c.in, c.err, fmt.Sprintf("\nBreak the holds up to token %d? They may still be at work. [y/N] ", b.Token))
 }
 
-// confirm asks a person.
-func confirm(in io.Reader, out io.Writer, question string) error {
+// confirm asks a person, who can also say no by ending ctx with a signal. Then a goroutine stays behind that reads from in.
+func confirm(ctx context.Context, in io.Reader, out io.Writer, question string) error {
 	if _, err := io.WriteString(out, question); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n') // what cannot be read is no yes
+		answer <- line
+	}()
+	select {
+	case <-ctx.Done():
+		return exitcode.With(exitcode.Interrupted, errors.New("interrupted; nothing was broken"))
+	case line := <-answer:
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "y", "yes":
+			return nil
+		}
 	}
 	return exitcode.With(exitcode.Failure, errors.New("nothing was broken"))
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -120,9 +122,19 @@ func TestBreakNeedsAPersonOrYes(t *testing.T) {
 	doubledutch(t, "break", "db", "--reason", "x", "--yes", "--server", url).check(exitcode.NotHeld, "nobody holds this lock")
 	for line, good := range map[string]bool{"y\n": true, "YES": true, " yes \n": true, "n\n": false, "\n": false, "": false, "yikes\n": false} {
 		var asked strings.Builder
-		if err := confirm(strings.NewReader(line), &asked, "sure?"); (err == nil) != good || asked.String() != "sure?" {
+		if err := confirm(t.Context(), strings.NewReader(line), &asked, "sure?"); (err == nil) != good || asked.String() != "sure?" {
 			t.Errorf("%q: %v after %q", line, err, asked.String())
 		}
+	}
+}
+
+func TestBreakCanBeInterruptedAtItsQuestion(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	in, out := io.Pipe()
+	defer func() { _ = out.Close() }()
+	if err := confirm(ctx, in, io.Discard, "sure?"); exitcode.Of(err) != exitcode.Interrupted {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
