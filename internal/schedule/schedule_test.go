@@ -110,9 +110,21 @@ func TestSlotsTileTheCalendar(t *testing.T) {
 
 func TestBadExpressions(t *testing.T) {
 	for _, c := range [][2]string{
-		{"", ""}, {"* * * *", ""}, {"* * * * * *", ""}, {"61 * * * *", ""}, {"a b c d e", ""}, {"0 0 30 2 *", ""},
-		{"TZ=UTC 0 0 * * *", ""}, {"CRON_TZ=UTC 0 0 * * *", ""}, {"TZ=", ""}, {"@every 1m", ""}, {"@reboot", ""}, {"@nonsense", ""},
-		{"0 0 * * *", "Nowhere/City"}, {"0 0 * * *", "Local"}, {"0 0 * * *", "../../etc/passwd"},
+		{"", ""},
+		{"* * * *", ""},
+		{"* * * * * *", ""},
+		{"61 * * * *", ""},
+		{"a b c d e", ""},
+		{"0 0 30 2 *", ""},
+		{"TZ=UTC 0 0 * * *", ""},
+		{"CRON_TZ=UTC 0 0 * * *", ""},
+		{"TZ=", ""},
+		{"@every 1m", ""},
+		{"@reboot", ""},
+		{"@nonsense", ""},
+		{"0 0 * * *", "Nowhere/City"},
+		{"0 0 * * *", "Local"},
+		{"0 0 * * *", "../../etc/passwd"},
 		{strings.Repeat("1,", 200) + "1 * * * *", ""},
 	} {
 		if _, err := Cron(c[0], c[1]); err == nil || !strings.Contains(err.Error(), " ") {
