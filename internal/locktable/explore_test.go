@@ -87,7 +87,7 @@ func TestExploreTasks(t *testing.T) {
 
 // TestExploreMany does so with two locks, with sets, and with sessions that hold and wait.
 func TestExploreMany(t *testing.T) {
-	depth := 5
+	depth := 4
 	if testing.Short() {
 		depth = 3
 	}

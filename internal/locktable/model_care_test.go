@@ -19,7 +19,6 @@ type mCare struct {
 	order mOrder   // behind the holds that are being ended
 	// Whom the lock is handed over to.
 	successor *mClaim
-	anchors   []mAnchor
 }
 
 type mOrder struct{ by, reason string }
