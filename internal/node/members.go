@@ -98,6 +98,10 @@ func (n *Node) change(c *command.Change) error {
 	}
 	s, ok := n.memberNamed(c.GetName())
 	if !ok && c.GetName() != "" {
+		// Its removal may have begun only, and come to nothing with this leader.
+		if err := n.raft.Barrier(changeTimeout).Error(); err != nil {
+			return changeError(err)
+		}
 		return refuse("there is no node %s in this cluster", c.GetName())
 	}
 	switch c.GetKind() {
