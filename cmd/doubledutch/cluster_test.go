@@ -241,7 +241,7 @@ func TestClusterAdd(t *testing.T) {
 	}
 	second.client("acquire", "db").check(exitcode.Held, "is held")
 	second.client("cluster", "add", "n2", at[1]).check(exitcode.OK, "n2 is a member")
-	out := second.client("cluster", "status").check(exitcode.OK, "level 1").out
+	out := second.client("cluster", "status").check(exitcode.OK, "level 2").out
 	if !strings.Contains(out, version()) {
 		t.Errorf("no version in\n%s", out)
 	}
