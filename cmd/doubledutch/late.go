@@ -85,6 +85,14 @@ func (l *lateNode) Members(ctx context.Context) []node.MemberStatus {
 	return nil
 }
 
+// SetCalendar is part of server.Backend.
+func (l *lateNode) SetCalendar(ctx context.Context, force bool) (locktable.Outcome, error) {
+	if n := l.node.Load(); n != nil {
+		return n.SetCalendar(ctx, force)
+	}
+	return locktable.Outcome{}, errNotThere
+}
+
 // Add is part of server.Backend.
 func (l *lateNode) Add(name, addr string) error {
 	return l.change(name, func(n *node.Node, name string) error { return n.Add(name, addr) })

@@ -33,6 +33,8 @@ type Backend interface {
 	Events(ctx context.Context, after *node.EventID, want func(*locktable.Event) bool) (*node.Events, error)
 	// Members asks all members how they are; it takes a second at most. nil: the node is not a member yet.
 	Members(ctx context.Context) []node.MemberStatus
+	// SetCalendar brings the leader's wall clock into the calendar, with force also backwards.
+	SetCalendar(ctx context.Context, force bool) (locktable.Outcome, error)
 	// Add, Remove, Promote and Transfer change the cluster. A *node.RefusedError says in a sentence for people why not.
 	Add(name, addr string) error
 	Remove(name string) error

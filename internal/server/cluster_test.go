@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 	"github.com/doubledutch-lock/doubledutch/internal/node"
 )
@@ -231,3 +232,24 @@ func (*echo) Remove(string) error                                         { retu
 func (*echo) Promote(string) error                                        { return nil }
 func (*echo) Transfer(string) error                                       { return nil }
 func (*echo) Backup(context.Context, string) (io.ReadCloser, error)       { return nil, node.ErrUnavailable }
+
+func (*echo) SetCalendar(context.Context, bool) (locktable.Outcome, error) {
+	return locktable.Outcome{}, node.ErrUnavailable
+}
+
+// TestSetCalendar: an operator can take back what a clock that was ahead has done.
+func TestSetCalendar(t *testing.T) {
+	d := openDoor(t)
+	ahead := time.Now().AddDate(10, 0, 0)
+	if _, err := d.backend.Propose(t.Context(), command.FromCalendar(&command.Calendar{At: ahead.UnixNano()})); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	got, err := time.Parse(time.RFC3339, d.ok("POST", "/v1/cluster/calendar", "")["calendar"].(string))
+	if err != nil || got.Before(before.Add(-time.Second)) || got.After(time.Now().Add(time.Second)) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if !strings.Contains(d.logs.String(), "the calendar was set by request") {
+		t.Error("it is not in the log")
+	}
+}

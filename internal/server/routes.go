@@ -38,6 +38,7 @@ func routeTable() []*route {
 		{method: http.MethodPost, pattern: "/v1/cluster/members", handle: (*Server).changeMember},
 		{method: http.MethodDelete, pattern: "/v1/cluster/members/{name}", handle: (*Server).removeMember},
 		{method: http.MethodPost, pattern: "/v1/cluster/transfer", handle: (*Server).transferLeadership},
+		{method: http.MethodPost, pattern: "/v1/cluster/calendar", handle: (*Server).setCalendar},
 		{method: http.MethodGet, pattern: "/v1/cluster/backup", handle: (*Server).sendBackup},
 
 		{method: http.MethodGet, pattern: "/v1/tasks", head: true, handle: (*Server).listTasks},

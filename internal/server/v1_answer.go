@@ -116,7 +116,7 @@ func appendHolder(b []byte, h *locktable.HolderInfo, day *daytime) []byte {
 	b = appendSeconds(b, h.TTL)
 	b = append(b, `,"expires_in":`...)
 	b = appendMillis(b, h.Deadline.Sub(day.now))
-	return append(b, '}')
+	return append(appendSetSize(b, h.Set), '}')
 }
 
 func appendQueue(b []byte, l *locktable.LockInfo, day *daytime) []byte {
@@ -143,9 +143,18 @@ func appendQueue(b []byte, l *locktable.LockInfo, day *daytime) []byte {
 			b = appendMillis(b, w.WaitUntil.Sub(day.now))
 		}
 		b = appendExpected(b, w.Expected)
-		b = append(b, '}')
+		b = append(appendSetSize(b, w.Set), '}')
 	}
 	return append(b, ']')
+}
+
+// appendSetSize says on how many locks a hold or place is, if it is that of a set.
+func appendSetSize(b []byte, n int) []byte {
+	if n < 2 {
+		return b
+	}
+	b = append(b, `,"set":`...)
+	return strconv.AppendInt(b, int64(n), 10)
 }
 
 func appendSession(b []byte, id string, info *locktable.SessionInfo, day *daytime) []byte {
@@ -175,6 +184,10 @@ func appendSessionKey(b []byte, k *locktable.KeyInfo, day *daytime) []byte {
 	b = appendString(b, k.Lock)
 	b = append(b, `,"held":`...)
 	b = strconv.AppendBool(b, k.Held)
+	if len(k.Names) > 0 {
+		b = append(b, `,"names":`...)
+		b = appendNames(b, k)
+	}
 	if k.Task {
 		b = append(b, `,"task":true`...)
 	} else {

@@ -59,8 +59,8 @@ func (s *Server) renewHolds(c *call) error {
 	if out.Code != locktable.Renewed {
 		return s.refusalOfHold(c, body.key, &out)
 	}
-	b := append(c.buf[:0], `{"names":[`...)
-	b = append(appendString(b, info.Lock), ']')
+	b := append(c.buf[:0], `{"names":`...)
+	b = appendNames(b, &info)
 	c.buf = append(s.appendRenewed(b, &out), '}')
 	return c.json(http.StatusOK)
 }
@@ -79,6 +79,21 @@ func (s *Server) releaseHolds(c *call) error {
 		return err
 	}
 	return s.release(c, &command.Release{Name: nameOf(&info), Key: key})
+}
+
+// appendNames lists the locks that a key is about.
+func appendNames(b []byte, info *locktable.KeyInfo) []byte {
+	if len(info.Names) == 0 {
+		return append(appendString(append(b, '['), info.Lock), ']')
+	}
+	b = append(b, '[')
+	for i, name := range info.Names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, name)
+	}
+	return append(b, ']')
 }
 
 // nameOf is the name that a command about the key needs: a claim on a task answers to its key alone.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +29,7 @@ func (l *look) take(t *locktable.Table, name, key string, now locktable.Time) {
 	l.day = daytimeOf(t, now, oldest(&l.lock, now))
 	l.chain = t.Explain(name, maxChain)
 	if k, ok := locktable.ParseKey(key); ok {
-		if info, ok := t.Key(k); ok && info.Lock == name {
+		if info, ok := t.Key(k); ok && !info.Task && (info.Lock == name || slices.Contains(info.Names, name)) {
 			l.mine = &info
 			l.day = daytimeOf(t, now, 0) // the key may be further behind than what is shown
 		}

@@ -127,7 +127,8 @@ func TestTaskAtMostOnceIsSettled(t *testing.T) {
 // TestTaskOncePerSlot: the calendar of the cluster decides, not the clock of who asks.
 func TestTaskOncePerSlot(t *testing.T) {
 	d := openDoor(t)
-	at := time.Date(2035, 11, 24, 2, 45, 0, 0, time.UTC) // ahead of the clock of whoever runs this, which would win otherwise
+	// Ahead of the wall clock, which a leader may bring into the calendar.
+	at := time.Date(2126, 11, 24, 2, 45, 0, 0, time.UTC)
 	set := func(at time.Time) {
 		if _, err := d.backend.Propose(t.Context(), command.FromCalendar(&command.Calendar{At: at.UnixNano(), Force: true})); err != nil {
 			t.Fatal(err)
@@ -138,14 +139,14 @@ func TestTaskOncePerSlot(t *testing.T) {
 	g := d.ok("POST", "/v1/tasks/nightly", job)
 	k, _ := g["key"].(string)
 	slot, _ := g["slot"].(map[string]any)
-	if g["status"] != "claimed" || slot["start"] != "2035-11-24T01:30:00.000Z" || slot["end"] != "2035-11-25T01:30:00.000Z" {
+	if g["status"] != "claimed" || slot["start"] != "2126-11-24T01:30:00.000Z" || slot["end"] != "2126-11-25T01:30:00.000Z" {
 		t.Errorf("claimed %v", g)
 	}
 	if r := d.ok("POST", "/v1/tasks/nightly", job); r["status"] != "running" {
 		t.Errorf("running %v", r)
 	}
 	d.ok("POST", "/v1/tasks/nightly/complete", `{"key":"`+k+`"}`)
-	if r := d.ok("POST", "/v1/tasks/nightly", job); r["status"] != "done" || r["claimable_in"] == nil || r["since"].(string)[:16] != "2035-11-24T02:45" {
+	if r := d.ok("POST", "/v1/tasks/nightly", job); r["status"] != "done" || r["claimable_in"] == nil || r["since"].(string)[:16] != "2126-11-24T02:45" {
 		t.Errorf("done %v", r)
 	}
 	set(at.Add(24 * time.Hour))

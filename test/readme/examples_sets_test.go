@@ -1,7 +1,3 @@
-//go:build sets
-
-// The lock table of this branch has no sets yet. Where it has, this file is to be built always: remove the constraint.
-
 package readme
 
 import (
