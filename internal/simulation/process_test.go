@@ -47,6 +47,12 @@ func (w *world) start(m *machine) {
 		n, err := w.open(ctx, l, d, cluster)
 		if err != nil {
 			w.note("%s did not start: %v", m.name, err)
+			if strings.Contains(err.Error(), "with other data; remove it first") {
+				// A request to join from an earlier disk came late, after the name had been removed. An operator does what
+				// the sentence says.
+				w.count.add("late joins removed", 1)
+				w.removed(m)
+			}
 			w.kill(l, err)
 			return
 		}
