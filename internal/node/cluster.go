@@ -43,7 +43,7 @@ type Timing struct {
 
 // Presets. LAN fails over in about a second and bears stalls of some hundred milliseconds; WAN is for round trips of up to 200 ms.
 var (
-	LAN = Timing{Election: 500 * time.Millisecond, Commit: 10 * time.Millisecond}
+	LAN = Timing{Election: 400 * time.Millisecond, Commit: 10 * time.Millisecond}
 	WAN = Timing{Election: 2 * time.Second, Commit: 50 * time.Millisecond}
 )
 
