@@ -77,6 +77,7 @@ func benchmarkHandoff(b *testing.B, s *server, workers int) {
 	)
 	left.Store(int64(b.N))
 	served := make([]int, workers)
+	b.ResetTimer()
 	for i := range workers {
 		c := s.dial(b, i)
 		defer func() { _ = c.Close() }()
