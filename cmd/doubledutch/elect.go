@@ -12,10 +12,10 @@ import (
 
 // electCmd campaigns for an office, which is a lock, and keeps it.
 type electCmd struct {
-	Name  string  `arg:"" help:"Name of the election."`
-	Value string  `placeholder:"TEXT" help:"What others shall know of the leader, such as its address."`
-	Owner string  `placeholder:"TEXT" help:"Who campaigns, for others to see (default: user@host)."`
-	TTL   seconds `name:"ttl" default:"10s" placeholder:"DURATION" help:"How long after its last renewal a leader that fell silent is replaced (default ${default})."`
+	Name  string   `arg:"" help:"Name of the election."`
+	Value string   `placeholder:"TEXT" help:"What others shall know of the leader, such as its address."`
+	Owner string   `placeholder:"TEXT" help:"Who campaigns, for others to see (default: user@host)."`
+	TTL   lifetime `name:"ttl" default:"10s" placeholder:"DURATION" help:"How long after its last renewal a leader that fell silent is replaced (default ${default})."`
 	clientFlags
 }
 

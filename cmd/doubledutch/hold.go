@@ -49,7 +49,7 @@ func (h *hold) key(in io.Reader) (string, error) {
 // renewCmd renews a hold.
 type renewCmd struct {
 	hold
-	TTL seconds `name:"ttl" placeholder:"DURATION" help:"New lifetime (default: the one it has)."`
+	TTL lifetime `name:"ttl" placeholder:"DURATION" help:"New lifetime (default: the one it has)."`
 	clientFlags
 }
 
