@@ -17,19 +17,19 @@ import (
 
 // acquireCmd takes a lock, or waits for it.
 type acquireCmd struct {
-	Name      string  `arg:"" help:"Name of the lock, or names with commas between them: all of them or none."`
-	OneName   bool    `help:"The name is one name, also with a comma in it."`
-	TTL       seconds `name:"ttl" placeholder:"DURATION" help:"How long the lock is held unless renewed (the server's default: 30s)."`
-	Wait      waiting `placeholder:"DURATION" help:"How long to wait in the queue; \"forever\" for as long as it takes. Without it: try once."`
-	Mode      string  `enum:"exclusive,shared" default:"exclusive" help:"exclusive (one holder) or shared (many readers)."`
-	Shared    bool    `short:"s" help:"Short for --mode=shared."`
-	Exclusive bool    `short:"x" help:"Short for --mode=exclusive."`
-	Slots     uint32  `placeholder:"N" help:"Use the lock as a semaphore that N holders can have at once."`
-	Key       secret  `env:"DOUBLEDUTCH_ACQUIRE_KEY" placeholder:"KEY" help:"Key to hold the lock by, 32 letters and digits; made at random if not given. Asking again with the same key is harmless."`
-	Session   secret  `placeholder:"ID" help:"Session that is to hold the lock."`
-	Owner     string  `placeholder:"TEXT" help:"Who holds the lock, for others to see (default: user@host)."`
-	Metadata  string  `placeholder:"TEXT" help:"Anything else that others should see."`
-	LockDelay seconds `placeholder:"DURATION" help:"If the hold expires, how long the lock stays blocked."`
+	Name      string   `arg:"" help:"Name of the lock, or names with commas between them: all of them or none."`
+	OneName   bool     `help:"The name is one name, also with a comma in it."`
+	TTL       lifetime `name:"ttl" placeholder:"DURATION" help:"How long the lock is held unless renewed (the server's default: 30s)."`
+	Wait      waiting  `placeholder:"DURATION" help:"How long to wait in the queue; \"forever\" for as long as it takes. Without it: try once."`
+	Mode      string   `enum:"exclusive,shared" default:"exclusive" help:"exclusive (one holder) or shared (many readers)."`
+	Shared    bool     `short:"s" help:"Short for --mode=shared."`
+	Exclusive bool     `short:"x" help:"Short for --mode=exclusive."`
+	Slots     uint32   `placeholder:"N" help:"Use the lock as a semaphore that N holders can have at once."`
+	Key       secret   `env:"DOUBLEDUTCH_ACQUIRE_KEY" placeholder:"KEY" help:"Key to hold the lock by, 32 letters and digits; made at random if not given. Asking again with the same key is harmless."`
+	Session   secret   `placeholder:"ID" help:"Session that is to hold the lock."`
+	Owner     string   `placeholder:"TEXT" help:"Who holds the lock, for others to see (default: user@host)."`
+	Metadata  string   `placeholder:"TEXT" help:"Anything else that others should see."`
+	LockDelay seconds  `placeholder:"DURATION" help:"If the hold expires, how long the lock stays blocked."`
 	clientFlags
 }
 

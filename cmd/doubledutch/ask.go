@@ -8,10 +8,10 @@ import (
 
 // askCmd asks the holders of a lock to make way.
 type askCmd struct {
-	Name   string  `arg:"" help:"Name of the lock."`
-	Reason string  `required:"" placeholder:"TEXT" help:"Why; the holder and everybody who looks at the lock are told."`
-	Owner  string  `placeholder:"TEXT" help:"Who asks (default: user@host)."`
-	Within seconds `default:"60s" placeholder:"DURATION" help:"How long they are asked to take at most (default ${default})."`
+	Name   string   `arg:"" help:"Name of the lock."`
+	Reason string   `required:"" placeholder:"TEXT" help:"Why; the holder and everybody who looks at the lock are told."`
+	Owner  string   `placeholder:"TEXT" help:"Who asks (default: user@host)."`
+	Within lifetime `default:"60s" placeholder:"DURATION" help:"How long they are asked to take at most (default ${default})."`
 	clientFlags
 }
 

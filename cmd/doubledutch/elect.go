@@ -12,10 +12,10 @@ import (
 
 // electCmd campaigns for an office, which is a lock, and keeps it.
 type electCmd struct {
-	Name  string  `arg:"" help:"Name of the election."`
-	Value string  `placeholder:"TEXT" help:"What others shall know of the leader, such as its address."`
-	Owner string  `placeholder:"TEXT" help:"Who campaigns, for others to see (default: user@host)."`
-	TTL   seconds `name:"ttl" default:"10s" placeholder:"DURATION" help:"How long after its last renewal a leader that fell silent is replaced (default ${default})."`
+	Name  string   `arg:"" help:"Name of the election."`
+	Value string   `placeholder:"TEXT" help:"What others shall know of the leader, such as its address."`
+	Owner string   `placeholder:"TEXT" help:"Who campaigns, for others to see (default: user@host)."`
+	TTL   lifetime `name:"ttl" default:"10s" placeholder:"DURATION" help:"How long after its last renewal a leader that fell silent is replaced (default ${default})."`
 	clientFlags
 }
 
@@ -60,7 +60,7 @@ func (e *electCmd) Run(c *console) error {
 			return err
 		}
 		// It waited for who knows how long: what counts is the moment of the next renewal.
-		if err := o.renew(ctx); err != nil {
+		if err := o.begin(ctx); err != nil {
 			return o.resign(ctx, err)
 		}
 		if err := o.announce(c, got, g.Token); err != nil {
@@ -98,6 +98,19 @@ func (o *office) serve(ctx context.Context) error {
 			return exitcode.With(exitcode.NotHeld, fmt.Errorf("%q is lost: it could not be renewed in time: %w", o.cmd.Name, err))
 		default:
 			wait = min(o.ttl/10, time.Until(o.until))
+		}
+	}
+}
+
+// begin renews for the first time, and as often as it takes: as long as the office was not announced, nobody works in it.
+func (o *office) begin(ctx context.Context) error {
+	for {
+		err := o.renew(ctx)
+		if err == nil || ctx.Err() == nil && exitcode.Of(err) != exitcode.Unavailable {
+			return err
+		}
+		if err := pause(ctx, retryPause); err != nil {
+			return err
 		}
 	}
 }

@@ -46,10 +46,20 @@ func (h *hold) key(in io.Reader) (string, error) {
 	return key, nil
 }
 
+// explain says what to do where somebody names a set as acquire does: its key is good under each single name.
+func (h *hold) explain(err error) error {
+	first, _, several := strings.Cut(h.Name, ",")
+	var p *problem
+	if !several || first == "" || !errors.As(err, &p) || p.Code != "not_held" {
+		return err
+	}
+	return fmt.Errorf("%w The key of several locks goes with one of their names, such as %q", err, first)
+}
+
 // renewCmd renews a hold.
 type renewCmd struct {
 	hold
-	TTL seconds `name:"ttl" placeholder:"DURATION" help:"New lifetime (default: the one it has)."`
+	TTL lifetime `name:"ttl" placeholder:"DURATION" help:"New lifetime (default: the one it has)."`
 	clientFlags
 }
 
@@ -76,7 +86,7 @@ func (r *renewCmd) Run(c *console) error {
 	return r.run(c, func(ctx context.Context, server *client) error {
 		got, err := server.do(ctx, request{method: http.MethodPost, path: path + "/renew", body: body})
 		if err != nil {
-			return err
+			return r.explain(err)
 		}
 		var renewed struct {
 			ExpiresIn float64      `json:"expires_in"`
@@ -117,7 +127,7 @@ func (r *releaseCmd) Run(c *console) error {
 	return r.run(c, func(ctx context.Context, server *client) error {
 		got, err := server.do(ctx, request{method: http.MethodDelete, path: path, lockKey: key})
 		if err != nil {
-			return err
+			return r.explain(err)
 		}
 		return r.report(c, got, &struct{}{}, func() string {
 			return fmt.Sprintf("released %q", r.Name)

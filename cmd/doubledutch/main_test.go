@@ -166,6 +166,11 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"release", "a"}, "no key"},
 		{[]string{"release", "a", "k\r\nX: y"}, "that is not a key"},
 		{[]string{"completion", "tcsh"}, "must be one of"},
+		{[]string{"acquire", "--ttl", "0", "a"}, `"0" is no time at all`},
+		{[]string{"elect", "--ttl", "0s", "a"}, `"0s" is no time at all`},
+		{[]string{"task", "claim", "--every", "0s", "a"}, `"0s" is no time at all`},
+		{[]string{"task", "claim", "--cron", "", "a"}, "--cron: it is empty"},
+		{[]string{"task", "claim", "--cron", "0 3 * * *", "--zone", "", "a"}, "--zone: it is empty"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			doubledutch(t, tt.args...).check(exitcode.Usage, tt.want)

@@ -16,8 +16,9 @@ type problem struct {
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
 
-	// With code held: the first holder, if any, how many hold the lock and wait for it, and for how many seconds it stays
+	// With code held: which lock of a set it is, the first holder, if any, how many hold the lock and wait for it, and for how many seconds it stays
 	// blocked after an expiry.
+	Name        string        `json:"name"`
 	Holder      *holderAnswer `json:"holder"`
 	HolderCount int           `json:"holder_count"`
 	QueueLength int           `json:"queue_length"`
@@ -50,6 +51,9 @@ func (p *problem) held() string {
 	who := fmt.Sprintf("the lock is blocked for another %s, since its last hold expired or was broken", ago(p.BlockedFor))
 	if p.Holder != nil {
 		who = "the lock is held"
+		if p.Name != "" {
+			who = fmt.Sprintf("%q is held", p.Name)
+		}
 		if p.Holder.Owner != "" {
 			who += " by " + p.Holder.Owner
 		}

@@ -61,21 +61,21 @@ func namedPath(what, name string) (string, error) {
 
 // taskClaimCmd claims a task.
 type taskClaimCmd struct {
-	Name        string  `arg:"" help:"Name of the task."`
-	TTL         seconds `name:"ttl" placeholder:"DURATION" help:"How long the claim lasts unless renewed (the server's default: 30s)."`
-	Wait        waiting `placeholder:"DURATION" help:"How long to wait until the task is done by others or ours; \"forever\" for as long as it takes. Without it: only ask."`
-	Keep        waiting `default:"forever" placeholder:"DURATION" help:"How long the record stays after the task is over (default ${default})."`
-	MaxAttempts uint32  `placeholder:"N" help:"How many attempts there may be (default: any number)."`
-	RetryDelay  seconds `placeholder:"DURATION" help:"How long after a failed attempt the next can begin."`
-	AtMostOnce  bool    `help:"If its claimant is lost, the task is never given to another one; an operator settles it."`
-	Every       seconds `placeholder:"DURATION" help:"Once in each slot of this length."`
-	Cron        string  `placeholder:"EXPRESSION" help:"Once after each time of this cron expression, by the cluster's calendar."`
-	Zone        string  `placeholder:"NAME" help:"Time zone of the cron expression, such as Europe/Zurich (default: UTC)."`
-	AtLeast     seconds `placeholder:"DURATION" help:"Not sooner than this after the end of the last run."`
-	Key         secret  `env:"DOUBLEDUTCH_TASK_KEY" placeholder:"KEY" help:"Key to have the claim by; made at random if not given. Asking again with the same key is harmless."`
-	Session     secret  `placeholder:"ID" help:"Session that is to have the claim."`
-	Owner       string  `placeholder:"TEXT" help:"Who claims it, for others to see (default: user@host)."`
-	Metadata    string  `placeholder:"TEXT" help:"Anything else that others should see."`
+	Name        string   `arg:"" help:"Name of the task."`
+	TTL         lifetime `name:"ttl" placeholder:"DURATION" help:"How long the claim lasts unless renewed (the server's default: 30s)."`
+	Wait        waiting  `placeholder:"DURATION" help:"How long to wait until the task is done by others or ours; \"forever\" for as long as it takes. Without it: only ask."`
+	Keep        waiting  `default:"forever" placeholder:"DURATION" help:"How long the record stays after the task is over (default ${default})."`
+	MaxAttempts uint32   `placeholder:"N" help:"How many attempts there may be (default: any number)."`
+	RetryDelay  seconds  `placeholder:"DURATION" help:"How long after a failed attempt the next can begin."`
+	AtMostOnce  bool     `help:"If its claimant is lost, the task is never given to another one; an operator settles it."`
+	Every       lifetime `placeholder:"DURATION" help:"Once in each slot of this length."`
+	Cron        filled   `placeholder:"EXPRESSION" help:"Once after each time of this cron expression, by the cluster's calendar."`
+	Zone        filled   `placeholder:"NAME" help:"Time zone of the cron expression, such as Europe/Zurich (default: UTC)."`
+	AtLeast     seconds  `placeholder:"DURATION" help:"Not sooner than this after the end of the last run."`
+	Key         secret   `env:"DOUBLEDUTCH_TASK_KEY" placeholder:"KEY" help:"Key to have the claim by; made at random if not given. Asking again with the same key is harmless."`
+	Session     secret   `placeholder:"ID" help:"Session that is to have the claim."`
+	Owner       string   `placeholder:"TEXT" help:"Who claims it, for others to see (default: user@host)."`
+	Metadata    string   `placeholder:"TEXT" help:"Anything else that others should see."`
 	clientFlags
 }
 
@@ -111,7 +111,7 @@ type claimBody struct {
 func (t *taskClaimCmd) body() *claimBody {
 	b := &claimBody{
 		TTL: t.TTL.json(), Keep: time.Duration(t.Keep).Seconds(), MaxAttempts: t.MaxAttempts, RetryDelay: t.RetryDelay.json(),
-		AtMostOnce: t.AtMostOnce, Every: t.Every.json(), Cron: t.Cron, Zone: t.Zone, AtLeast: t.AtLeast.json(),
+		AtMostOnce: t.AtMostOnce, Every: t.Every.json(), Cron: string(t.Cron), Zone: string(t.Zone), AtLeast: t.AtLeast.json(),
 		Key: t.Key.reveal(), Session: t.Session.reveal(), Owner: t.Owner, Metadata: t.Metadata,
 	}
 	if b.Key == "" {
@@ -311,8 +311,8 @@ func (t *taskFailCmd) Run(c *console) error {
 // taskRenewCmd renews a claim.
 type taskRenewCmd struct {
 	taskHold
-	TTL      seconds `name:"ttl" placeholder:"DURATION" help:"New lifetime (default: the one it has)."`
-	Progress *string `placeholder:"TEXT" help:"How far it is, for whoever looks."`
+	TTL      lifetime `name:"ttl" placeholder:"DURATION" help:"New lifetime (default: the one it has)."`
+	Progress *string  `placeholder:"TEXT" help:"How far it is, for whoever looks."`
 }
 
 // Help shows how a script uses it.

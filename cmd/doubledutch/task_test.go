@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
@@ -64,6 +67,11 @@ func TestAcquireOfASet(t *testing.T) {
 	if req := <-requests; req.uri != "/v1/locks/a%2Cb" && req.uri != "/v1/locks/a,b" {
 		t.Errorf("sent to %s", req.uri)
 	}
+	url, _ = fakeServer(t, answering(404, problemType, `{"code":"not_held","detail":"This key does not hold this lock."}`))
+	doubledutch(t, "release", "a,b", aKey, "--server", url).check(exitcode.NotHeld, `goes with one of their names, such as "a"`)
+	doubledutch(t, "renew", "a,b", aKey, "--server", url).check(exitcode.NotHeld, `goes with one of their names, such as "a"`)
+	url, _ = fakeServer(t, answering(409, problemType, `{"code":"held","name":"b","holder":{"owner":"x","expires_in":9}}`))
+	doubledutch(t, "acquire", "a,b", "--server", url).check(exitcode.Held, `"b" is held by x`)
 	doubledutch(t, "acquire", "a,,b", "--server", url).check(exitcode.Usage, "empty")
 	doubledutch(t, "acquire", "a,a", "--server", url).check(exitcode.Usage, "twice")
 	url, _ = fakeServer(t, answering(409, problemType, `{"code":"deadlock","cycle":[{"owner":"a","waits_for":"x","held_by":"b"},{"owner":"b","waits_for":"y","held_by":"","queued":true}]}`))
@@ -103,6 +111,33 @@ func TestElection(t *testing.T) {
 	_ = watching.Wait()
 	if code := watching.ProcessState.ExitCode(); code != exitcode.Interrupted {
 		t.Errorf("watching ended with %d", code)
+	}
+}
+
+// TestElectionOutlastsARestart: a server that is away just when the office is won does not end the campaign.
+func TestElectionOutlastsARestart(t *testing.T) {
+	var renewals atomic.Int32
+	url, _ := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", jsonType)
+		if strings.HasSuffix(r.URL.Path, "/renew") {
+			switch renewals.Add(1) {
+			case 1:
+				w.WriteHeader(503)
+				return
+			case 2:
+				_, _ = io.WriteString(w, `{"expires_in":30}`)
+				return
+			}
+			w.Header().Set("Content-Type", problemType)
+			w.WriteHeader(404)
+			_, _ = io.WriteString(w, `{"code":"not_held","detail":"It is over."}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"name":"office","key":"`+aKey+`","token":7,"expires_in":30}`)
+	})
+	r := doubledutch(t, "elect", "office", "--ttl", "0.3s", "--server", url).check(exitcode.NotHeld, "It is over.")
+	if r.out != "7\n" || renewals.Load() != 3 {
+		t.Errorf("it printed %q after %d renewals", r.out, renewals.Load())
 	}
 }
 

@@ -31,6 +31,39 @@ func (s seconds) duration() time.Duration { return time.Duration(s) }
 // json is the duration as the server reads it: seconds, with decimals.
 func (s seconds) json() float64 { return time.Duration(s).Seconds() }
 
+// lifetime is a duration that cannot be 0. It is 0 if it was not given.
+type lifetime time.Duration
+
+// UnmarshalText reads a duration.
+func (l *lifetime) UnmarshalText(text []byte) error {
+	d, err := parseSeconds(string(text))
+	if err == nil && d == 0 {
+		err = fmt.Errorf("%q is no time at all; write for example 30s, 5m or a number of seconds", text)
+	}
+	if err != nil {
+		return err
+	}
+	*l = lifetime(d)
+	return nil
+}
+
+func (l lifetime) duration() time.Duration { return time.Duration(l) }
+
+// json is the duration as the server reads it: seconds, with decimals.
+func (l lifetime) json() float64 { return time.Duration(l).Seconds() }
+
+// filled is a text that cannot be empty: what a script meant by an empty one is not what leaving it out means.
+type filled string
+
+// UnmarshalText reads the text.
+func (f *filled) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("it is empty")
+	}
+	*f = filled(text)
+	return nil
+}
+
 // parseSeconds reads 30s, 1.5m or a number of seconds.
 func parseSeconds(text string) (time.Duration, error) {
 	wrong := fmt.Errorf("%q is not a duration; write for example 30s, 5m or a number of seconds", text)

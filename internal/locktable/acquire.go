@@ -28,10 +28,10 @@ func (t *Table) acquire(a *command.Acquire) Outcome {
 	return o
 }
 
-// describe returns what a refused client is told about a lock that may be free by now.
+// describeLock returns what a refused client is told about a lock that may be free by now.
 func (t *Table) describe(name string) *Holder {
 	if l := t.lockNamed(name); l != nil {
-		return l.describe()
+		return t.describeLock(l)
 	}
 	return &Holder{}
 }
@@ -87,7 +87,7 @@ func (t *Table) repeat(c *claim, a *command.Acquire) Outcome {
 		return o
 	}
 	if c.attachment != a.GetAttachment() {
-		t.emit(c.event(EventSuperseded))
+		t.emit(t.event(c, EventSuperseded))
 		c.attachment = a.GetAttachment()
 	}
 	t.await(c, a.GetWait())
@@ -186,7 +186,7 @@ func (t *Table) reenter(key Key, held *claim, a *command.Acquire) Outcome {
 func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome {
 	switch {
 	case a.GetWait() == 0:
-		return Outcome{Code: Held, Holder: l.describe(), Expected: t.expect(l, l.waiters.len()+1)}
+		return Outcome{Code: Held, Holder: t.describeLock(l), Expected: t.expect(l, l.waiters.len()+1)}
 	case l.waiters.len() >= int(t.settings.GetMaxWaitersPerLock()):
 		return Outcome{Code: TooManyWaiters}
 	}
@@ -203,7 +203,7 @@ func (t *Table) queue(key Key, s *session, l *lock, a *command.Acquire) Outcome 
 	c := t.newClaim(key, s, l, a)
 	t.joinQueue(c)
 	t.await(c, a.GetWait())
-	t.emit(c.event(EventQueued))
+	t.emit(t.event(c, EventQueued))
 	position := l.waiters.len()
 	if c.next != nil {
 		position = c.position()

@@ -34,7 +34,7 @@ func (t *Table) askHolders(c *command.Ask) Outcome {
 	}
 	old := t.asks[l]
 	if old != nil && old.says(c) {
-		return Outcome{Code: Done, Holder: l.describe()}
+		return Outcome{Code: Done, Holder: t.describeLock(l)}
 	}
 	if !t.hasRoomFor(len(c.GetOwner()) + len(c.GetReason())) {
 		return Outcome{Code: TooMuchText}
@@ -50,7 +50,7 @@ func (t *Table) askHolders(c *command.Ask) Outcome {
 	t.emit(Event{
 		Kind: EventAsked, Lock: l.name, Mode: h.modeOf(), Slots: l.slots, Token: h.token, Deadline: a.until, By: a.owner, Reason: a.reason,
 	})
-	return Outcome{Code: Done, Holder: l.describe()}
+	return Outcome{Code: Done, Holder: t.describeLock(l)}
 }
 
 // says tells whether c is a again.

@@ -23,6 +23,9 @@
 // EndSession does the same, with the holds released. RenewSession and EndSession take the id of a private session too;
 // one that still waits cannot be renewed (NoSession), and ending it gives up the place.
 //
+// Owners. Whoever is told who holds a lock, waits for it or has a claim is told the owner that the acquire or claim named, or
+// else that of its session.
+//
 // Keys. A key stands for one hold or one place. An Acquire whose key is known is the same request again: it answers
 // with the same grant (same token, remaining time; the hold is not renewed) or with the same place, whose wait starts
 // anew from this entry and whose grace too; without a wait (0) it gives the place up: TimedOut and Held. It must name
@@ -207,7 +210,7 @@
 //
 // Level. A table begins at level 1, and a Raise lifts the level to the version that it names; it is never lowered. What a
 // table of some level does and writes is what a server of that version would: another behaviour begins only with a level, so
-// that servers of both versions agree until then. At level 1 no past holds are remembered, nothing is refused as Deadlock, and
+// that servers of both versions agree until then. At level 1 a session's owner is not that of its claims, no past holds are remembered, nothing is refused as Deadlock, and
 // the places of one session do not stand together; sessions that came to wait for each other before the Raise may go on so. The
 // callers see to it that no command above the level is applied.
 //

@@ -274,7 +274,7 @@ func (t *Table) hold(c *claim, token uint64) {
 	default:
 		t.timers.disarm(c)
 	}
-	e := c.event(EventGranted)
+	e := t.event(c, EventGranted)
 	e.TTL, e.Deadline = c.lease()
 	e.Waited = c.details().waited
 	t.emit(e)
@@ -321,7 +321,7 @@ func (t *Table) leaveHolders(c *claim, kind EventKind, a afterwards) {
 	if kind == EventExpired || kind == EventBroken {
 		t.delay(l, c.details().lockDelay)
 	}
-	e := c.event(kind)
+	e := t.event(c, kind)
 	e.HeldFor = t.now.Sub(c.since)
 	if t.order != nil {
 		e.By, e.Reason = t.order.by, t.order.reason
@@ -354,10 +354,10 @@ func (t *Table) drop(c *claim, kind EventKind, a afterwards) {
 func (t *Table) dropPlace(c *claim, kind EventKind) {
 	t.touch(c.lock)
 	t.leaveQueue(c)
-	e := c.event(kind)
+	e := t.event(c, kind)
 	e.Waited = t.now.Sub(c.since)
 	if kind == EventTimedOut {
-		e.Holder, e.Expected = c.lock.describe(), t.expect(c.lock, c.lock.waiters.len()+1)
+		e.Holder, e.Expected = t.describeLock(c.lock), t.expect(c.lock, c.lock.waiters.len()+1)
 	}
 	t.emit(e)
 }
@@ -397,20 +397,20 @@ func (t *Table) delay(l *lock, d time.Duration) {
 }
 
 // event returns an event about c.
-func (c *claim) event(kind EventKind) Event {
+func (t *Table) event(c *claim, kind EventKind) Event {
 	x := c.details()
 	return Event{
 		Kind: kind, Lock: c.lock.name, Key: c.key, Attachment: c.lead().attachment, Mode: c.modeOf(), Slots: c.lock.slots,
-		Token: c.token, Owner: x.owner, Metadata: x.metadata, Set: c.setSize(),
+		Token: c.token, Owner: t.ownerTold(c), Metadata: x.metadata, Set: c.setSize(),
 	}
 }
 
-// describe returns what a refused client is told about l.
-func (l *lock) describe() *Holder {
+// describeLock returns what a refused client is told about l.
+func (t *Table) describeLock(l *lock) *Holder {
 	h := &Holder{Holders: l.holders.len(), Waiters: l.waiters.len()}
 	if c := l.holders.head; c != nil {
 		x := c.details()
-		h.Owner, h.Metadata = x.owner, x.metadata
+		h.Owner, h.Metadata = t.ownerTold(c), x.metadata
 		h.Mode, h.Token, h.Since = c.modeOf(), c.token, c.since
 		_, h.Deadline = c.lease()
 		return h

@@ -12,7 +12,7 @@ import (
 // attemptEnds is called after the claim c on a task has gone.
 func (m *model) attemptEnds(c *mClaim, kind EventKind) {
 	x := m.taskOf(c)
-	x.owner, x.meta, x.ended = c.owner, c.meta, m.now
+	x.owner, x.meta, x.ended = m.ownerOf(c), c.meta, m.now
 	usedUp := x.terms.GetMaxAttempts() > 0 && x.attempts >= x.terms.GetMaxAttempts()
 	switch {
 	case kind == EventTaskTakenBack:
@@ -239,7 +239,7 @@ func (m *model) settleTask(s *command.SettleTask) Outcome {
 // --- telling ---
 
 func (m *model) taskEvent(kind EventKind, c *mClaim) {
-	e := Event{Kind: kind, Lock: c.lock[len(mTaskMark):], Attachment: c.attachment, Token: c.token, Owner: c.owner, Metadata: c.meta}
+	e := Event{Kind: kind, Lock: c.lock[len(mTaskMark):], Attachment: c.attachment, Token: c.token, Owner: m.ownerOf(c), Metadata: c.meta}
 	e.Key, _ = ParseKey(c.key)
 	switch kind {
 	case EventTaskClaimed:
@@ -268,7 +268,7 @@ func (m *model) taskInfo(x *mTask) *TaskInfo {
 		Ended: x.ended, SlotStart: x.slotStart, SlotEnd: x.slotEnd, Waiters: len(m.waitersFor(x)),
 	}
 	if c := m.claimant(x); c != nil {
-		i.Owner, i.Metadata = c.owner, c.meta
+		i.Owner, i.Metadata = m.ownerOf(c), c.meta
 		i.TTL, i.Deadline = m.lifetime(c)
 	}
 	switch x.status {

@@ -225,6 +225,9 @@ func (m *model) claimFresh(x *mTask, a *command.ClaimTask) Outcome {
 		key: a.GetKey(), session: a.GetSession(), lock: mTaskMark + x.name, owner: a.GetOwner(), meta: a.GetMetadata(), seq: m.nextSeq(),
 		queued: m.now, ttl: time.Duration(a.GetTtl()), asked: a,
 	}
+	if s := m.session(c.session); s != nil {
+		c.sessionOwner = s.owner
+	}
 	m.claims = append(m.claims, c)
 	m.attach(c, &command.Acquire{Attachment: a.GetAttachment(), Wait: a.GetWait()})
 	if free {

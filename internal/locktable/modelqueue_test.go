@@ -14,7 +14,7 @@ func (m *model) drop(c *mClaim) {
 func (m *model) event(kind EventKind, c *mClaim) *Event {
 	key, _ := ParseKey(c.key)
 	e := Event{
-		Kind: kind, Lock: c.lock, Key: key, Mode: c.mode, Slots: c.slots, Token: c.token, Owner: c.owner, Metadata: c.meta,
+		Kind: kind, Lock: c.lock, Key: key, Mode: c.mode, Slots: c.slots, Token: c.token, Owner: m.ownerTold(c), Metadata: c.meta,
 		Attachment: c.attachment, Set: len(c.group),
 	}
 	switch kind {
@@ -180,7 +180,7 @@ func (m *model) holder(lock string) *Holder {
 		return h
 	}
 	f := hs[0]
-	h.Owner, h.Metadata, h.Mode, h.Token, h.Since = f.owner, f.meta, f.mode, f.token, f.since
+	h.Owner, h.Metadata, h.Mode, h.Token, h.Since = m.ownerTold(f), f.meta, f.mode, f.token, f.since
 	_, h.Deadline = m.lifetime(f)
 	return h
 }

@@ -16,7 +16,7 @@ func (m *model) Lock(name string, limit int) (LockInfo, bool) {
 	}
 	for _, c := range hs {
 		l.Slots = c.slots
-		h := HolderInfo{Owner: c.owner, Metadata: c.meta, Mode: c.mode, Slots: c.slots, Token: c.token, Since: c.since, Set: len(c.group)}
+		h := HolderInfo{Owner: m.ownerTold(c), Metadata: c.meta, Mode: c.mode, Slots: c.slots, Token: c.token, Since: c.since, Set: len(c.group)}
 		h.TTL, h.Deadline = m.lifetime(c)
 		l.Holders = append(l.Holders, h)
 	}
@@ -24,7 +24,7 @@ func (m *model) Lock(name string, limit int) (LockInfo, bool) {
 	for i, c := range ws {
 		l.Slots = c.slots
 		l.Waiters = append(l.Waiters, WaiterInfo{
-			Owner: c.owner, Metadata: c.meta, Mode: c.mode, Position: i + 1, Since: c.queued, WaitUntil: c.waitUntil,
+			Owner: m.ownerTold(c), Metadata: c.meta, Mode: c.mode, Position: i + 1, Since: c.queued, WaitUntil: c.waitUntil,
 			Set: len(c.group), Expected: m.expect(name, i+1),
 		})
 	}

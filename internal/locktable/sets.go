@@ -205,7 +205,7 @@ func (t *Table) askSet(key Key, s *session, a *command.Acquire) Outcome {
 	}
 	t.await(c, a.GetWait())
 	for _, m := range c.set().members {
-		t.emit(m.event(EventQueued))
+		t.emit(t.event(m, EventQueued))
 	}
 	// Everybody else in its queues came before.
 	position := 0
@@ -291,7 +291,7 @@ func (c *claim) waitForSelf(owner string) Wait {
 func (t *Table) describeSet(s *session, ws []wish) (*Holder, time.Duration) {
 	for _, w := range ws {
 		if w.lock != nil && (!w.atOnce() || s != nil && s.claimOn(w.lock) != nil) {
-			return w.lock.describe(), t.expected(w.lock.name)
+			return t.describeLock(w.lock), t.expected(w.lock.name)
 		}
 	}
 	return t.describe(ws[0].GetName()), t.expected(ws[0].GetName())

@@ -177,7 +177,7 @@ func (t *Table) endClaim(x *task, c *claim, kind EventKind, a afterwards) {
 	t.touch(&x.lock)
 	x.holders.remove(c)
 	t.counts.Running--
-	t.rewrite(x, func() { x.owner, x.metadata = c.details().owner, c.details().metadata })
+	t.rewrite(x, func() { x.owner, x.metadata = c.ownerName(), c.details().metadata })
 	x.ended = t.now
 	switch {
 	case kind == EventTaskDone:
@@ -313,7 +313,7 @@ func (t *Table) forgetTask(x *task) {
 
 // taskEvent returns an event about c, which has or had a claim on x or waits for it.
 func (t *Table) taskEvent(x *task, c *claim, kind EventKind) Event {
-	e := c.event(kind)
+	e := t.event(c, kind)
 	e.Task = t.taskInfo(x)
 	return e
 }
@@ -346,7 +346,7 @@ func (t *Table) taskInfo(x *task) *TaskInfo {
 	switch {
 	case x.status == TaskRunning:
 		if c := x.holders.head; c != nil {
-			i.Owner, i.Metadata = c.details().owner, c.details().metadata
+			i.Owner, i.Metadata = c.ownerName(), c.details().metadata
 			i.TTL, i.Deadline = c.lease()
 		}
 	case x.status == TaskOpen:

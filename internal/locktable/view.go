@@ -129,30 +129,30 @@ func (t *Table) lockInfo(l *lock, limit int) LockInfo {
 		i.BlockedUntil = l.block.until
 	}
 	for c := l.holders.head; c != nil && len(i.Holders) < limit; c = c.next {
-		i.Holders = append(i.Holders, c.holderInfo())
+		i.Holders = append(i.Holders, t.holderInfo(c))
 	}
 	for c := l.waiters.head; c != nil && len(i.Waiters) < limit; c = c.next {
-		w := c.waiterInfo(len(i.Waiters) + 1)
+		w := t.waiterInfo(c, len(i.Waiters)+1)
 		w.Expected = t.expect(l, w.Position)
 		i.Waiters = append(i.Waiters, w)
 	}
 	return i
 }
 
-func (c *claim) holderInfo() HolderInfo {
+func (t *Table) holderInfo(c *claim) HolderInfo {
 	x := c.details()
 	h := HolderInfo{
-		Owner: x.owner, Metadata: x.metadata, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token, Since: c.since,
+		Owner: t.ownerTold(c), Metadata: x.metadata, Mode: c.modeOf(), Slots: c.lock.slots, Token: c.token, Since: c.since,
 		Set: c.setSize(),
 	}
 	h.TTL, h.Deadline = c.lease()
 	return h
 }
 
-func (c *claim) waiterInfo(position int) WaiterInfo {
+func (t *Table) waiterInfo(c *claim, position int) WaiterInfo {
 	x := c.details()
 	return WaiterInfo{
-		Owner: x.owner, Metadata: x.metadata, Mode: c.modeOf(), Position: position, Since: c.since, WaitUntil: x.until,
+		Owner: t.ownerTold(c), Metadata: x.metadata, Mode: c.modeOf(), Position: position, Since: c.since, WaitUntil: x.until,
 		Set: c.setSize(),
 	}
 }

@@ -50,8 +50,12 @@ type StampedEvent struct {
 // ErrMissed means that events may have passed unseen: the journal does not reach back as far as was asked.
 var ErrMissed = errors.New("events have been missed")
 
-// Events that a node keeps, for those who read them late. One takes some 300 bytes.
-const journalLength = 1 << 14
+// Events that a node keeps, for those who read them late. One takes some 300 bytes, and its texts.
+const (
+	journalLength = 1 << 14
+	// All of their texts. A task's result, error and progress, and a reason, can have 16 KiB each.
+	journalText = 64 << 20
+)
 
 // journal keeps the newest events of the log, for any number of readers, each of whom reads at its own pace. A reader that is too
 // slow is told that it has missed something; it never slows down anybody else.
@@ -59,6 +63,8 @@ type journal struct {
 	mu   sync.Mutex // guards all below
 	ring []StampedEvent
 	next int // where the next event goes, once the ring is full
+	// The texts of the events in the ring, in bytes, and how many of the oldest were emptied since there were too many.
+	text, empty int
 	// Everything after this is in the ring.
 	since EventID
 	// The newest entry that was looked at.
@@ -71,7 +77,7 @@ type journal struct {
 func (j *journal) begin(index uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.ring, j.next = nil, 0
+	j.ring, j.next, j.text, j.empty = nil, 0, 0, 0
 	j.since, j.newest = EventID{Index: index, N: ^uint32(0)}, index
 	j.wakeLocked()
 }
@@ -91,13 +97,36 @@ func (j *journal) note(index uint64, now locktable.Time, wall int64, events []lo
 }
 
 func (j *journal) add(e StampedEvent) {
+	j.text += textOf(&e.Event)
 	if len(j.ring) < journalLength {
 		j.ring = append(j.ring, e)
-		return
+	} else {
+		if j.empty == 0 {
+			j.emptyOldest()
+		}
+		j.empty--
+		j.ring[j.next] = e
+		j.next = (j.next + 1) % journalLength
 	}
-	j.since = j.ring[j.next].ID
-	j.ring[j.next] = e
-	j.next = (j.next + 1) % journalLength
+	for j.text > journalText {
+		j.emptyOldest()
+	}
+}
+
+// emptyOldest forgets the oldest event that is kept, all but its id, so that those behind it are still found.
+func (j *journal) emptyOldest() {
+	e := &j.ring[(j.next+j.empty)%len(j.ring)]
+	j.text -= textOf(&e.Event)
+	j.since, e.Event = e.ID, locktable.Event{}
+	j.empty++
+}
+
+func textOf(e *locktable.Event) int {
+	n := len(e.Lock) + len(e.Owner) + len(e.Metadata) + len(e.By) + len(e.Reason)
+	if t := e.Task; t != nil {
+		n += len(t.Name) + len(t.Owner) + len(t.Metadata) + len(t.Text) + len(t.Progress)
+	}
+	return n
 }
 
 func (j *journal) wakeLocked() {

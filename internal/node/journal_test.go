@@ -171,3 +171,53 @@ func TestReaderWaits(t *testing.T) {
 		}
 	})
 }
+
+// However long the texts of events are, the journal keeps no more of them than it may: who reads too late is told so.
+func TestJournalBoundsTheTextsOfItsEvents(t *testing.T) {
+	var j journal
+	j.begin(0)
+	const long = journalText / 100
+	text := string(make([]byte, long))
+	held := func() (n int) {
+		for i := range j.ring {
+			n += textOf(&j.ring[i].Event)
+		}
+		return n
+	}
+	for i := range uint64(3 * journalLength) {
+		e := locktable.Event{Kind: locktable.EventReleased, Lock: "db"}
+		if i%1000 < 150 { // bursts, with quiet times in which the emptied events are overwritten
+			e.Reason = text
+		}
+		j.note(i+1, 0, 0, []locktable.Event{e})
+		if j.text > journalText {
+			t.Fatalf("%d bytes of texts after %d events", j.text, i+1)
+		}
+	}
+	if got := held(); got != j.text {
+		t.Errorf("%d bytes of texts are counted as %d", got, j.text)
+	}
+	after := j.since
+	if _, _, _, err := j.read(EventID{Index: after.Index - 1, N: 1}, 1, anyEvent); !errors.Is(err, ErrMissed) {
+		t.Errorf("reading behind what is kept: %v", err)
+	}
+	n := uint64(0)
+	for {
+		out, next, _, err := j.read(after, 256, anyEvent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out) == 0 {
+			break
+		}
+		for i := range out {
+			if n++; out[i].ID.Index != j.since.Index+n || out[i].Lock != "db" {
+				t.Fatalf("event %d is %v on lock %q", n, out[i].ID, out[i].Lock)
+			}
+		}
+		after = next
+	}
+	if want := uint64(3*journalLength) - j.since.Index; n != want || n == 0 {
+		t.Errorf("read %d events, not %d", n, want)
+	}
+}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	_ "time/tzdata" // all nodes of one version agree about time zones, whatever their machines have installed
+	_ "time/tzdata" // for machines without a time zone database; one that is installed goes first
 
 	"github.com/netresearch/go-cron"
 )
@@ -60,12 +60,9 @@ func Cron(expression, zone string) (*Schedule, error) {
 	if strings.HasPrefix(expression, "@every") || strings.HasPrefix(expression, "@reboot") {
 		return nil, errors.New("@every and @reboot are no times of the calendar; use the field every")
 	}
-	if zone == "Local" {
-		return nil, errors.New("the zone must be a name of the time zone database, such as Europe/Zurich")
-	}
-	loc, err := time.LoadLocation(zone)
+	loc, err := location(zone)
 	if err != nil {
-		return nil, fmt.Errorf("the zone %q is not in the time zone database", zone)
+		return nil, err
 	}
 	s, err := parser.Parse(expression)
 	if err != nil {
@@ -77,6 +74,23 @@ func Cron(expression, zone string) (*Schedule, error) {
 	fields := strings.Fields(expression)
 	hourly := fields[0] == "@hourly" || len(fields) > 1 && strings.HasPrefix(fields[1], "*")
 	return &Schedule{cron: s, zone: loc, hourly: hourly}, nil
+}
+
+// ErrZone means that there is no such time zone.
+var ErrZone = errors.New("the zone must be a name of the time zone database, such as Europe/Zurich")
+
+// location returns a time zone by its name. Names that mean whatever a machine is set to are none: the nodes of a cluster would
+// disagree.
+func location(zone string) (*time.Location, error) {
+	switch zone {
+	case "Local", "localtime", "posixrules":
+		return nil, ErrZone
+	}
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		return nil, fmt.Errorf("%w; %q is not there", ErrZone, zone)
+	}
+	return loc, nil
 }
 
 // ErrNoSlot means that no slot of the schedule has begun yet, or none ends.

@@ -124,6 +124,8 @@ func TestBadExpressions(t *testing.T) {
 		{"@nonsense", ""},
 		{"0 0 * * *", "Nowhere/City"},
 		{"0 0 * * *", "Local"},
+		{"0 0 * * *", "localtime"},
+		{"0 0 * * *", "posixrules"},
 		{"0 0 * * *", "../../etc/passwd"},
 		{strings.Repeat("1,", 200) + "1 * * * *", ""},
 	} {

@@ -72,7 +72,7 @@ type codeInfo struct {
 // codeTable is the one mapping from codes to HTTP.
 var codeTable = map[Code]codeInfo{
 	CodeInvalidRequest:   {http.StatusBadRequest, "The request is not valid", ""},
-	CodeInvalidName:      {http.StatusBadRequest, "The lock's name is not valid", ""},
+	CodeInvalidName:      {http.StatusBadRequest, "The name is not valid", ""},
 	CodeInvalidBody:      {http.StatusBadRequest, "The body is not the JSON that was expected", ""},
 	CodeInvalidField:     {http.StatusBadRequest, "A field or parameter is not valid", ""},
 	CodeUnauthorized:     {http.StatusUnauthorized, "An API key is needed", ""},

@@ -15,8 +15,9 @@ import (
 const (
 	// A stream on which nothing happens gets a comment so often, so that both ends and what is between them keep it.
 	eventBeat = 15 * time.Second
-	// Events that are written at once.
+	// Events that are read at once, and bytes after which they are written out: an event can have some 100 KiB.
 	eventBatch = 256
+	eventWrite = 64 << 10
 
 	headerLastEvent = "Last-Event-Id"
 )
@@ -162,6 +163,12 @@ func (s *Server) streamEvents(c *call, want func(*locktable.Event) bool) error {
 		}
 		resumed = false
 		for i := range batch {
+			if len(c.buf) > eventWrite {
+				if !s.writeEvents(c) {
+					return nil
+				}
+				c.buf = c.buf[:0]
+			}
 			c.buf = appendEvent(c.buf, &batch[i])
 		}
 	}

@@ -148,6 +148,48 @@ func TestEventsOfTasks(t *testing.T) {
 	}
 }
 
+// pieces notes how much a handler writes at once.
+type pieces struct {
+	*httptest.ResponseRecorder
+	longest int
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.longest = max(p.longest, len(b))
+	return p.ResponseRecorder.Write(b)
+}
+
+func (*pieces) SetWriteDeadline(time.Time) error { return nil }
+
+// TestLongEventsAreWrittenInPieces: what a reader who comes back has to be told is not gathered in memory first.
+func TestLongEventsAreWrittenInPieces(t *testing.T) {
+	d := openDoor(t)
+	d.ok("POST", "/v1/tasks/t", `{"key":"`+key(1)+`"}`)
+	const n = 40
+	for i := range n {
+		d.ok("POST", "/v1/tasks/t/renew", `{"key":"`+key(1)+`","progress":"`+strings.Repeat(string(rune('A'+i)), 16<<10)+`"}`)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	w := &pieces{ResponseRecorder: httptest.NewRecorder()}
+	r := mustRequest(t, http.MethodGet, d.url+"/v1/events?of=tasks").WithContext(ctx)
+	r.Header.Set("Last-Event-ID", "0-0")
+	seen := 0
+	c := newCall(w, r)
+	err := d.server.streamEvents(c, func(e *locktable.Event) bool {
+		if seen++; seen == n+1 { // the last one
+			cancel()
+		}
+		return isAbout(e, aboutTasks)
+	})
+	if got := strings.Count(w.Body.String(), "event: task_"); err != nil || got != n+1 {
+		t.Errorf("%d events were written, %v", got, err)
+	}
+	if w.longest > 2*eventWrite {
+		t.Errorf("%d bytes were written at once", w.longest)
+	}
+}
+
 func TestEventsRefuseBadInput(t *testing.T) {
 	d := openDoor(t)
 	for _, path := range []string{"/v1/events?of=x", "/v1/events?x=1", "/v1/events?of=locks&of=tasks", "/v1/locks/a/events?prefix=a", "/v1/tasks/a/events?of=tasks"} {

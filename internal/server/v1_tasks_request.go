@@ -125,6 +125,9 @@ func (b *claimBody) schedule() (*schedule.Schedule, error) {
 		return s, nil
 	case b.cron != "":
 		s, err := schedule.Cron(b.cron, b.zone)
+		if errors.Is(err, schedule.ErrZone) {
+			return nil, failField("zone", sentence(err.Error()))
+		}
 		if err != nil {
 			return nil, failField("cron", sentence(err.Error()))
 		}

@@ -215,7 +215,7 @@ func TestTaskRefusesBadInput(t *testing.T) {
 		{"", `{"cron":"* * * *"}`, "cron"},
 		{"", `{"cron":"0 0 30 2 *"}`, "cron"},
 		{"", `{"cron":"TZ=UTC * * * * *"}`, "cron"},
-		{"", `{"cron":"0 3 * * *","zone":"Mars/Base"}`, "cron"},
+		{"", `{"cron":"0 3 * * *","zone":"Mars/Base"}`, "zone"},
 		{"", `{"zone":"UTC"}`, "zone"},
 		{"", `{"mode":"shared"}`, "mode"},
 		{"", `{"session":"` + key(1) + `","ttl":5}`, "ttl"},
