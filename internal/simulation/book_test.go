@@ -32,7 +32,11 @@ type book struct {
 	last    map[*life]uint64
 	renewed int64 // the last distinct ttl
 
-	keys      map[string]*fate4key
+	keys      map[claimed]*fate4key
+	byKey     map[string][]*fate4key
+	handing   map[string]string // lock, to whom the entry in work hands it over
+	tasks     map[string]*fate4task
+	holders   map[string][]*fate4key // lock
 	bySession map[string][]*fate4key
 	acquires  map[uint64][]*logged // by attachment
 	renewals  map[int64][]*logged  // by ttl
@@ -64,7 +68,10 @@ type logged struct {
 	token uint64
 }
 
-// fate4key is what the log says of a key.
+// claimed is a key and one of the locks that it asks for.
+type claimed struct{ key, lock string }
+
+// fate4key is what the log says of a key and a lock.
 type fate4key struct {
 	key, lock  string
 	session    string
@@ -79,18 +86,19 @@ type fate4key struct {
 
 // grant is one hold.
 type grant struct {
-	token uint64
-	at    time.Time
-	clock locktable.Time
-	asked locktable.Time // when the newest acquire before it was executed
-	end   time.Time      // zero: still held
-	how   locktable.EventKind
+	token  uint64
+	at     time.Time
+	clock  locktable.Time
+	asked  locktable.Time // when the newest acquire before it was executed
+	end    time.Time      // zero: still held
+	how    locktable.EventKind
+	handed bool // past those before it in the queue
 }
 
 func newBook(w *world) *book {
 	return &book{
 		world: w, at: map[uint64]int{}, table: locktable.New(locktable.DefaultSettings()), hashes: map[uint64][sha256.Size]byte{},
-		last: map[*life]uint64{}, keys: map[string]*fate4key{}, bySession: map[string][]*fate4key{}, acquires: map[uint64][]*logged{},
+		last: map[*life]uint64{}, keys: map[claimed]*fate4key{}, byKey: map[string][]*fate4key{}, tasks: map[string]*fate4task{}, holders: map[string][]*fate4key{}, bySession: map[string][]*fate4key{}, acquires: map[uint64][]*logged{},
 		renewals: map[int64][]*logged{}, releases: map[string][]*logged{},
 		queues: map[string][]string{}, wakes: map[wake]time.Time{},
 	}
@@ -183,22 +191,45 @@ func (b *book) told(l *life, events []locktable.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range events {
-		if e.Kind == locktable.EventGranted && e.Attachment != 0 {
+		if (e.Kind == locktable.EventGranted || e.Kind == locktable.EventTaskClaimed) && e.Attachment != 0 {
 			b.wakes[wake{l, e.Attachment}] = time.Now()
 		}
 	}
 }
 
 func (b *book) key(key, lock, session string) *fate4key {
-	f := b.keys[key]
+	f := b.keys[claimed{key, lock}]
 	if f == nil {
 		f = &fate4key{key: key, lock: lock, session: session}
-		b.keys[key] = f
+		b.keys[claimed{key, lock}] = f
+		b.byKey[key] = append(b.byKey[key], f)
 		if session != "" {
 			b.bySession[session] = append(b.bySession[session], f)
 		}
 	}
 	return f
+}
+
+// fate returns what the log says of the claim, or nil.
+func (b *book) fate(c *claim) *fate4key { return b.keys[claimed{c.key, c.lock}] }
+
+// brokenAt returns when the hold of the claim was ended by an operator, or zero.
+func (b *book) brokenAt(c *claim) time.Time {
+	if f := b.fate(c); f != nil {
+		for _, g := range f.grants {
+			if g.how == locktable.EventBroken && g.token == c.token {
+				return g.end
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// wasBroken tells whether an operator has ended the hold of the claim.
+func (b *book) wasBroken(c *claim) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.brokenAt(c).IsZero()
 }
 
 // live returns the hold of the key, or nil.

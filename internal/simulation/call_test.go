@@ -75,7 +75,7 @@ func (w *world) acquire(ctx context.Context, m *machine, a *command.Acquire) (an
 	return w.ask(ctx, m, func(ctx context.Context, n *node.Node) answer {
 		mine := &command.Acquire{
 			Name: a.Name, Key: a.Key, Session: a.Session, Ttl: a.Ttl, Wait: a.Wait, Mode: a.Mode, Slots: a.Slots, Owner: a.Owner,
-			LockDelay: a.LockDelay, Request: a.Request,
+			LockDelay: a.LockDelay, Request: a.Request, Set: a.Set,
 		}
 		o, err := n.Acquire(ctx, mine)
 		return answer{out: o, err: err, attachment: mine.GetAttachment()}

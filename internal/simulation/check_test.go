@@ -13,6 +13,7 @@ func (w *world) check() {
 	h := &w.book.history
 	byLock := map[string][]*claim{}
 	for _, c := range h.claims {
+		c.broken = w.book.brokenAt(c)
 		byLock[c.lock] = append(byLock[c.lock], c)
 		w.checkOutcomes(c)
 		w.checkGhosts(c)
@@ -28,6 +29,7 @@ func (w *world) check() {
 		w.checkQueues(reads[lock], cs)
 	}
 	w.checkSessions()
+	w.checkTasks(byLock)
 	w.checkLinear(byLock, reads)
 }
 
@@ -93,7 +95,7 @@ func (w *world) heldAt(cs []*claim, at time.Time) (n int) {
 // checkOutcomes judges S7 and S15: whatever a client was told happened is in the log, between the request and the answer, and what
 // it was told did not happen is not.
 func (w *world) checkOutcomes(c *claim) {
-	f := w.book.keys[c.key]
+	f := w.book.fate(c)
 	released, refused := false, true
 	for _, a := range c.attempts {
 		var ls []*logged
@@ -105,7 +107,9 @@ func (w *world) checkOutcomes(c *claim) {
 			}
 		case opRenew:
 			ls = w.book.renewals[a.ttl]
-		case opRelease:
+		case opHandOver:
+			continue
+		case opRelease, opFinish:
 			released = true
 			refused = refused && a.certain()
 			continue
@@ -126,7 +130,7 @@ func (w *world) checkOutcomes(c *claim) {
 			w.violated("S7", "token %d of %s was acknowledged, and the log grants no such", a.out.Token, c.lock)
 		}
 	}
-	if released && refused && len(w.book.releases[c.key]) > 0 && !slices.ContainsFunc(c.attempts, func(a *attempt) bool { return a.op == opRelease && !a.certain() }) {
+	if released && refused && len(w.book.releases[c.key]) > 0 && !slices.ContainsFunc(c.attempts, func(a *attempt) bool { return (a.op == opRelease || a.op == opFinish) && !a.certain() }) {
 		w.violated("S15", "every release of %s with %s was refused, and one is in the log", c.lock, c.key)
 	}
 	if !c.gone.IsZero() && f != nil && f.live() != nil && c.session == nil {
@@ -137,7 +141,7 @@ func (w *world) checkOutcomes(c *claim) {
 // checkGhosts judges S9: nobody is granted a lock who has been away for longer than the grace, counting the polls that were under
 // way when the client left, and their late copies. An acquire that a dying leader has left in a log may be executed late; it counts from then on.
 func (w *world) checkGhosts(c *claim) {
-	f := w.book.keys[c.key]
+	f := w.book.fate(c)
 	if f == nil {
 		return
 	}
@@ -213,12 +217,12 @@ func (w *world) checkQueues(reads []*read, cs []*claim) {
 				continue
 			}
 			for _, y := range r.waiters[i+1:] {
-				if second := keys[y]; second != nil && second.token != 0 && second.token < first.token && !w.lostPlace(second, r.begin) {
+				if second := keys[y]; second != nil && second.token != 0 && second.token < first.token && !w.handed(second) && !w.lostPlace(second, r.begin) {
 					w.violated("S8", "%s waited before %s for %s and was granted after it", first.key, second.key, r.lock)
 				}
 			}
 			for _, late := range cs {
-				if late.token != 0 && late.first.After(r.end) && late.token < first.token && !reheld(cs, late) {
+				if late.token != 0 && late.first.After(r.end) && late.token < first.token && !w.handed(late) && !reheld(cs, late) {
 					w.violated("S8", "%s waited for %s before %s came, and was granted after it", first.key, r.lock, late.key)
 				}
 			}
@@ -228,8 +232,14 @@ func (w *world) checkQueues(reads []*read, cs []*claim) {
 
 // lostPlace tells whether the key lost a place after that time, or a grant that was taken back undelivered.
 func (w *world) lostPlace(c *claim, since time.Time) bool {
-	f := w.book.keys[c.key]
+	f := w.book.fate(c)
 	return f == nil || len(f.grants) > 1 || slices.ContainsFunc(f.dropped, func(t time.Time) bool { return !t.Before(since) })
+}
+
+// handed tells whether the hold was handed over to the key, past those before it in the queue.
+func (w *world) handed(c *claim) bool {
+	f := w.book.fate(c)
+	return f != nil && slices.ContainsFunc(f.grants, func(g grant) bool { return g.handed })
 }
 
 // checkSessions judges S11: nothing of a session is granted after its end.

@@ -55,7 +55,13 @@ func (c *client) lock(kind string, n int) string {
 // run uses locks until the run is over.
 func (c *client) run() {
 	for time.Now().Before(c.end) {
-		switch n := c.rand.IntN(10); {
+		switch n := c.rand.IntN(15); {
+		case n >= 13:
+			c.useTask()
+		case n >= 11:
+			c.useSet()
+		case n >= 10:
+			c.holdAndWait()
 		case n < 5:
 			c.use(c.lock("p", 2), command.Mode_EXCLUSIVE, 0)
 		case n < 6:
@@ -172,7 +178,9 @@ func (c *client) finish(m *claim, r *attempt) {
 	if errors.Is(r.err, node.ErrDiskFull) {
 		c.count.add("refused for a full disk", 1)
 	}
-	m.note(c.world, r)
+	for _, x := range m.all() {
+		x.note(c.world, r)
+	}
 }
 
 // work holds the lock for a while, renews it, and releases it.
@@ -196,12 +204,15 @@ func (c *client) work(m *claim, ttl time.Duration) {
 		c.count.add("clients that vanished", 1)
 		return
 	}
+	if len(m.others) == 0 && c.chance(20) && c.handOver(m) {
+		return
+	}
 	c.giveBack(m)
 }
 
 // renewOnce renews with a ttl that no other renewal has, so that it can be found in the log.
 func (c *client) renewOnce(ctx context.Context, m *claim, ttl time.Duration) *attempt {
-	ren := &command.Renew{Name: m.lock, Key: m.key, Ttl: c.book.unlike(ttl)}
+	ren := &command.Renew{Name: m.nameOf(c), Key: m.key, Ttl: c.book.unlike(ttl)}
 	r := &attempt{op: opRenew, sent: time.Now(), ttl: ren.Ttl}
 	r.answer, r.life = c.propose(ctx, c.pick(), command.FromRenew(ren))
 	c.finish(m, r)
@@ -225,7 +236,7 @@ func (c *client) releaseOnce(m *claim) *attempt {
 	ctx, cancel := within(patience)
 	defer cancel()
 	r := &attempt{op: opRelease, sent: time.Now()}
-	r.answer, r.life = c.propose(ctx, c.pick(), command.FromRelease(&command.Release{Name: m.lock, Key: m.key}))
+	r.answer, r.life = c.propose(ctx, c.pick(), command.FromRelease(&command.Release{Name: m.nameOf(c), Key: m.key}))
 	c.finish(m, r)
 	return r
 }

@@ -13,6 +13,8 @@ const (
 	opAcquire = iota
 	opRenew
 	opRelease
+	opHandOver
+	opFinish
 )
 
 // attempt is one request for a key and what the client was told.
@@ -36,6 +38,9 @@ type claim struct {
 	mode    command.Mode
 	slots   uint32
 	first   time.Time // when it was first asked for
+	others  []*claim  // the other locks of the set; only of its first one
+	ofSet   bool
+	task    *terms // nil: a lock
 
 	mu       sync.Mutex // guards all below
 	attempts []*attempt
@@ -45,6 +50,7 @@ type claim struct {
 	until    time.Time // the client's belief, or when it sent the release
 	released time.Time // when a release was first sent, by whomever
 	gone     time.Time // when the release was acknowledged
+	broken   time.Time // when an operator ended the hold, by the log; filled in before the history is judged
 	used     time.Time // when anybody last did anything for the key
 	usedAt   locktable.Time
 }
@@ -70,9 +76,11 @@ type read struct {
 
 // history is what the clients of a run have seen.
 type history struct {
-	mu     sync.Mutex // guards all below
-	claims []*claim
-	reads  []*read
+	mu      sync.Mutex // guards all below
+	claims  []*claim
+	reads   []*read
+	sights  []*sight
+	retried []string // tasks that an operator wanted to be tried again, as locks
 }
 
 func (h *history) begin(c *claim) {
@@ -102,7 +110,8 @@ func (c *claim) note(w *world, a *attempt) {
 	if a.err != nil {
 		return
 	}
-	held := c.token != 0 && c.ack.Before(a.sent) && a.answered.Before(c.until) && c.released.IsZero()
+	held := c.token != 0 && c.ack.Before(a.sent) && a.answered.Before(c.until) && c.released.IsZero() &&
+		(a.out.Code != locktable.Broken || !w.book.wasBroken(c))
 	switch {
 	case a.op == opAcquire && a.out.Code == locktable.Granted, a.op == opRenew && a.out.Code == locktable.Renewed:
 		c.granted(w, a)
@@ -111,7 +120,9 @@ func (c *claim) note(w *world, a *attempt) {
 			w.violated("S5", "%s with token %d of %s was answered code %d at %v, %v before the end of its lease",
 				c.key, c.token, c.lock, a.out.Code, a.answered.Sub(w.began), c.until.Sub(a.answered))
 		}
-	case a.op == opRelease && c.gone.IsZero():
+	case a.op == opRelease && c.gone.IsZero(),
+		a.op == opHandOver && a.out.Code == locktable.Released && c.gone.IsZero(),
+		a.op == opFinish && a.out.Code == locktable.Finished && c.gone.IsZero():
 		c.gone = a.answered
 	}
 }
@@ -148,8 +159,17 @@ func (s *shared) end() time.Time {
 	return s.until
 }
 
+// all returns the claims on all locks of the set of c, or c alone.
+func (c *claim) all() []*claim { return append([]*claim{c}, c.others...) }
+
 // leaving notes that a release is about to be sent. The client's belief ends.
 func (c *claim) leaving(at time.Time) {
+	for _, m := range c.all() {
+		m.leave(at)
+	}
+}
+
+func (c *claim) leave(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.released.IsZero() {
@@ -167,19 +187,25 @@ func (c *claim) believed(at time.Time) bool {
 	return c.token != 0 && at.Before(c.until)
 }
 
-// ends returns when the client's belief ended, with that of its session if it has one.
+// ends returns when the client's belief ended, with that of its session if it has one, or when an operator ended the hold.
 func (c *claim) ends() time.Time {
+	end := c.until
 	if c.session != nil {
-		if e := c.session.end(); e.Before(c.until) {
-			return e
+		if e := c.session.end(); e.Before(end) {
+			end = e
 		}
 	}
-	return c.until
+	if !c.broken.IsZero() && c.broken.Before(end) {
+		end = c.broken
+	}
+	return end
 }
 
 // touch notes that somebody does something for the key.
 func (c *claim) touch(w *world) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.used, c.usedAt = time.Now(), w.book.now()
+	for _, m := range c.all() {
+		m.mu.Lock()
+		m.used, m.usedAt = time.Now(), w.book.now()
+		m.mu.Unlock()
+	}
 }

@@ -14,9 +14,17 @@ func (b *book) judge(i int, cmds []*command.Command, outs []locktable.Outcome, e
 	for k, c := range cmds {
 		b.log(i, c, outs[k])
 	}
+	b.handing = map[string]string{}
 	for _, e := range events {
-		b.event(i, e)
+		if e.Kind >= locktable.EventTaskClaimed {
+			b.taskEvent(i, cmds, e)
+		} else {
+			b.event(i, e)
+		}
 	}
+	b.judgeSets(i, events)
+	b.judgeWaits(i, events)
+	b.judgeBreaks(i, cmds, events)
 	for k, c := range cmds {
 		if x := c.GetEndSession(); x != nil && outs[k].Code == locktable.Ended {
 			b.ended(i, x.GetId())
@@ -30,19 +38,24 @@ func (b *book) log(i int, c *command.Command, o locktable.Outcome) {
 	switch {
 	case c.GetAcquire() != nil:
 		a := c.GetAcquire()
-		b.key(a.GetKey(), a.GetName(), a.GetSession()).asked = b.clock
+		for _, name := range namesOf(a) {
+			b.key(a.GetKey(), name, a.GetSession()).asked = b.clock
+		}
+		if o.Code == locktable.Deadlock {
+			b.world.count.add("deadlocks refused", 1)
+		}
 		if b.acquires[a.GetAttachment()] = append(b.acquires[a.GetAttachment()], l); len(b.acquires[a.GetAttachment()]) > 1 {
 			b.world.count.add("acquires that came into the log again", 1)
 		}
 	case c.GetRenew() != nil:
 		r := c.GetRenew()
 		b.renewals[r.GetTtl()] = append(b.renewals[r.GetTtl()], l)
-		if f := b.keys[r.GetKey()]; f != nil && o.Code == locktable.Renewed {
-			f.extended, f.extendedIx, f.ttl = l.at, i, o.TTL
-		}
+		b.renewed4(i, r.GetKey(), l, o)
 	case c.GetRelease() != nil:
 		r := c.GetRelease()
 		b.releases[r.GetKey()] = append(b.releases[r.GetKey()], l)
+	default:
+		b.logTask(i, c, l, o)
 	}
 }
 
@@ -50,13 +63,13 @@ func (b *book) event(i int, e locktable.Event) {
 	at, key := b.entries[i].first, e.Key.Reveal()
 	queue := b.queues[e.Lock]
 	place := slices.Index(queue, key)
-	f := b.keys[key]
+	f := b.keys[claimed{key, e.Lock}]
 	if f == nil {
 		return // a session's own event
 	}
 	switch e.Kind {
 	case locktable.EventQueued:
-		b.queues[e.Lock] = append(queue, key)
+		b.queues[e.Lock] = b.withPlace(queue, f)
 		f.queued = append(f.queued, at)
 	case locktable.EventGranted:
 		b.granted(i, f, e, place)
@@ -65,11 +78,18 @@ func (b *book) event(i int, e locktable.Event) {
 			b.queues[e.Lock] = slices.Delete(queue, place, place+1)
 		}
 		f.dropped = append(f.dropped, at)
-	case locktable.EventReleased, locktable.EventExpired:
+	case locktable.EventReleased, locktable.EventExpired, locktable.EventBroken, locktable.EventHandedOver:
+		b.holders[e.Lock] = slices.DeleteFunc(b.holders[e.Lock], func(o *fate4key) bool { return o == f })
 		if g := f.live(); g != nil {
 			g.end, g.how = at, e.Kind
 		}
-		if e.Kind == locktable.EventExpired {
+		switch e.Kind {
+		case locktable.EventBroken:
+			b.world.count.add("holds broken", 1)
+		case locktable.EventHandedOver:
+			b.world.count.add("holds handed over", 1)
+			b.handing[e.Lock] = e.By
+		case locktable.EventExpired:
 			b.world.count.add("expiries", 1)
 			b.late(i, f)
 		}
@@ -79,12 +99,18 @@ func (b *book) event(i int, e locktable.Event) {
 
 func (b *book) granted(i int, f *fate4key, e locktable.Event, place int) {
 	at := b.entries[i].first
-	if e.Token <= b.lastToken && !b.reentered(f, e) {
+	if e.Token <= b.lastToken && !b.reentered(f, e) && !b.together(f, e) {
 		b.world.violated("S3", "entry %d grants token %d of %s after token %d was granted", b.entries[i].index, e.Token, e.Lock, b.lastToken)
 	}
 	b.lastToken = max(b.lastToken, e.Token)
 	queue := b.queues[e.Lock]
+	to, handed := b.handing[e.Lock]
+	delete(b.handing, e.Lock)
 	switch {
+	case handed:
+		if to != e.Owner || place < 0 {
+			b.world.violated("S8", "entry %d hands %s over to %s, and grants it to %s", b.entries[i].index, e.Lock, to, e.Owner)
+		}
 	case place > 0 && !b.reentered(f, e):
 		b.world.violated("S8", "entry %d grants %s to the waiter in place %d", b.entries[i].index, e.Lock, place+1)
 	case place < 0 && len(queue) > 0 && !b.reentered(f, e):
@@ -97,7 +123,8 @@ func (b *book) granted(i int, f *fate4key, e locktable.Event, place int) {
 	if g := f.live(); g != nil {
 		b.world.violated("S10", "entry %d grants %s to a key that holds it", b.entries[i].index, e.Lock)
 	}
-	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, asked: f.asked})
+	b.holders[e.Lock] = append(b.holders[e.Lock], f)
+	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, asked: f.asked, handed: handed})
 	f.extended, f.extendedIx, f.ttl = at, i, e.TTL
 }
 

@@ -81,7 +81,7 @@ func (w *world) operations(cs []*claim, reads []*read) []porcupine.Operation {
 		id++
 	}
 	for _, c := range cs {
-		f := w.book.keys[c.key]
+		f := w.book.fate(c)
 		if f == nil {
 			continue
 		}
@@ -89,7 +89,7 @@ func (w *world) operations(cs []*claim, reads []*read) []porcupine.Operation {
 			w.addHold(c, g, add)
 		}
 		for _, a := range c.attempts {
-			if a.op == opAcquire && a.err == nil && a.out.Code == locktable.Held && a.number == 0 {
+			if a.op == opAcquire && a.err == nil && a.out.Code == locktable.Held && a.number == 0 && !c.ofSet && a.out.Holder != nil && a.out.Holder.Holders > 0 {
 				add(step{kind: stepHeld}, a.sent, a.answered)
 			}
 		}
@@ -137,7 +137,7 @@ func (w *world) addHold(c *claim, g grant, add func(step, time.Time, time.Time))
 	switch {
 	case g.how == locktable.EventExpired && g.token == c.token && !c.sent.IsZero() && c.released.IsZero():
 		begin = c.sent.Add(c.until.Sub(c.sent)) // not before the belief has ended
-	case g.how == locktable.EventReleased && g.token == c.token && !c.released.IsZero():
+	case (g.how == locktable.EventReleased || g.how == locktable.EventHandedOver) && g.token == c.token && !c.released.IsZero():
 		begin = c.released
 		if !c.gone.IsZero() && c.gone.After(end) {
 			end = c.gone

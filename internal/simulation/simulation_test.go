@@ -79,6 +79,9 @@ var leastPerHour = map[string]int{
 	"faults": 400, "terms": 60, "expiries": 40, "queue grants": 200, "requests without an outcome": 40, "grants after a repetition": 20,
 	"requests refused": 10, "reads": 500, "late copies": 10, "waits abandoned": 10, "sessions": 40, "states compared": 100,
 	"snapshots": 50, "clients that vanished": 10, "linear histories": 20, "recoveries": 10,
+	"sets granted at once": 20, "sets granted from the queue": 20, "deadlocks refused": 3, "holds broken": 5, "holds handed over": 5,
+	"claims": 60, "claims lost": 10, "claims retried": 10, "claims from the queue": 5, "tasks done": 20, "tasks settled": 1,
+	"reports repeated": 5,
 }
 
 // And what all seeds together must have seen, by its effect.
@@ -175,6 +178,8 @@ func (w *world) simulate() {
 	}
 	users.Go(w.newClient(50).look)
 	users.Go(w.newClient(51).look)
+	users.Go(w.newClient(52).lookAtTasks)
+	users.Go(w.newClient(53).operate)
 	users.Go(w.nemesis)
 	users.Wait()
 	w.finish()
