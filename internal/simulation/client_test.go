@@ -55,10 +55,10 @@ func (c *client) lock(kind string, n int) string {
 // run uses locks until the run is over.
 func (c *client) run() {
 	for time.Now().Before(c.end) {
-		switch n := c.rand.IntN(15); {
-		case n >= 13:
+		switch n := c.rand.IntN(17); {
+		case n >= 14:
 			c.useTask()
-		case n >= 11:
+		case n >= 12:
 			c.useSet()
 		case n >= 10:
 			c.holdAndWait()

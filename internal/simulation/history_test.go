@@ -80,7 +80,7 @@ type history struct {
 	claims  []*claim
 	reads   []*read
 	sights  []*sight
-	retried []string // tasks that an operator wanted to be tried again, as locks
+	settled []string // tasks that an operator has decided about, as locks
 }
 
 func (h *history) begin(c *claim) {

@@ -162,10 +162,10 @@ func (w *world) checkTasks(byLock map[string][]*claim) {
 	w.checkOnce(byLock)
 }
 
-// checkOnce judges at-most-once tasks that no operator gave back: whoever had one and did not say that the attempt failed was the last.
+// checkOnce judges at-most-once tasks that no operator decided about: whoever had one and did not say that the attempt failed was the last.
 func (w *world) checkOnce(byLock map[string][]*claim) {
 	for lock, cs := range byLock {
-		if !strings.HasPrefix(lock, taskLock("o")) || slices.Contains(w.book.history.retried, lock) {
+		if !strings.HasPrefix(lock, taskLock("o")) || slices.Contains(w.book.history.settled, lock) {
 			continue
 		}
 		for _, c := range cs {

@@ -39,7 +39,7 @@ func termsOf(task string) (most uint32, once bool) {
 }
 
 // task returns the name of a task of the present generation: kept for good, kept for a while, or to be done once at most.
-func (c *client) task() string { return c.lock([]string{"k", "k", "t", "o"}[c.rand.IntN(4)], 3) }
+func (c *client) task() string { return c.lock([]string{"k", "k", "t", "o"}[c.rand.IntN(4)], 2) }
 
 // useTask claims a task, works, and reports, or is lost on the way.
 func (c *client) useTask() {
@@ -207,15 +207,13 @@ func (c *client) readTask(name string) *sight {
 
 // settleSome decides about a task that nobody will finish, if there is one.
 func (c *client) settleSome() {
-	name := c.lock([]string{"o", "o", "k"}[c.rand.IntN(3)], 3)
+	name := c.lock([]string{"o", "o", "k"}[c.rand.IntN(3)], 2)
 	s := c.readTask(name)
 	if s == nil || s.info.Status != locktable.TaskUnknown && s.info.Status != locktable.TaskFailed {
 		return
 	}
 	verdict := command.TaskVerdict(1 + c.rand.IntN(3))
-	if verdict == command.TaskVerdict_VERDICT_RETRY {
-		c.book.history.retry(taskLock(name))
-	}
+	c.book.history.settle(taskLock(name))
 	ctx, cancel := within(patience)
 	defer cancel()
 	for range 1 + c.rand.IntN(2) {
@@ -223,8 +221,8 @@ func (c *client) settleSome() {
 	}
 }
 
-func (h *history) retry(lock string) {
+func (h *history) settle(lock string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.retried = append(h.retried, lock)
+	h.settled = append(h.settled, lock)
 }
