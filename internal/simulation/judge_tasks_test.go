@@ -105,7 +105,7 @@ func (b *book) attemptEnded(i int, x *fate4task, f *fate4key, e locktable.Event)
 	if g := f.live(); g != nil {
 		g.end, g.how = b.entries[i].first, e.Kind
 	}
-	max, once := termsOf(e.Lock)
+	most, once := termsOf(e.Lock)
 	switch {
 	case e.Kind == locktable.EventTaskDone:
 		x.over, x.text = locktable.TaskDone, e.Task.Text
@@ -115,7 +115,7 @@ func (b *book) attemptEnded(i int, x *fate4task, f *fate4key, e locktable.Event)
 	case e.Kind == locktable.EventTaskLost && once:
 		x.over = locktable.TaskUnknown
 		b.world.count.add("at-most-once claims lost", 1)
-	case max > 0 && x.attempts >= max:
+	case most > 0 && x.attempts >= most:
 		x.over = locktable.TaskFailed
 	}
 	if e.Kind == locktable.EventTaskLost {

@@ -13,7 +13,9 @@ import (
 // useSet takes two or three of the locks that the others use, works, and gives them back as one.
 func (c *client) useSet() {
 	kinds := []*command.SetMember{
-		{Name: c.lock("p", 1)}, {Name: c.lock("q", 2)}, {Name: c.lock("rw", 1), Mode: command.Mode(c.rand.IntN(2))},
+		{Name: c.lock("p", 1)},
+		{Name: c.lock("q", 2)},
+		{Name: c.lock("rw", 1), Mode: command.Mode(c.rand.IntN(2))},
 		{Name: c.lock("sem", 1), Slots: 2},
 	}
 	if c.chance(50) {
