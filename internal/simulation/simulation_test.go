@@ -49,6 +49,7 @@ func optionsOf(seed uint64, length time.Duration) options {
 	s := locktable.DefaultSettings()
 	s.WaiterGrace = int64(6 * time.Second)
 	s.SpentRetention = int64(2 * time.Minute)
+	s.HistoryRetention = int64(2 * time.Minute)
 	o := options{
 		seed: seed, length: length, nodes: 3, clients: 7, timing: node.LAN, snapshotEntries: 20, trailing: 8,
 		drift: 10_000, pace: 3 * time.Second, lossy: 10, settings: s,
