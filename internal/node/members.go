@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +98,10 @@ func (n *Node) change(c *command.Change) error {
 	if c.GetKind() == command.Change_ADD {
 		return n.add(c.GetName(), c.GetAddress())
 	}
+	if c.GetKind() != command.Change_TRANSFER {
+		n.membership.Lock()
+		defer n.membership.Unlock()
+	}
 	s, ok := n.memberNamed(c.GetName())
 	if !ok && c.GetName() != "" {
 		// Its removal may have begun only, and come to nothing with this leader.
@@ -171,7 +177,7 @@ func (n *Node) correctAddress() {
 		if s.ID != n.selfID() || s.Address == n.address() {
 			continue
 		}
-		if err := n.raft.AddVoter(s.ID, n.address(), 0, changeTimeout).Error(); err != nil {
+		if err := n.addVoter(s, n.address()); err != nil {
 			n.config.Logger.Warn("the new address of this node was not written down yet", "address", n.address(), "error", err)
 		}
 	}
@@ -190,12 +196,25 @@ func (n *Node) promoteReady(ready map[raft.ServerID]int) {
 		if ready[s.ID]++; ready[s.ID] < 2 {
 			continue
 		}
-		if err := n.raft.AddVoter(s.ID, s.Address, 0, changeTimeout).Error(); err != nil {
+		if err := n.addVoter(s, s.Address); err != nil {
 			n.config.Logger.Warn("a node that has caught up was not made a voter yet", "name", nameOf(s.ID), "error", err)
 			continue
 		}
 		n.config.Logger.Info("a node has caught up and votes now", "name", nameOf(s.ID))
 	}
+}
+
+var errChanged = errors.New("the members have changed meanwhile")
+
+// addVoter makes the member s a voter at an address, unless it is not the member any more that it was: it would be taken in again
+// although somebody has just removed it.
+func (n *Node) addVoter(s raft.Server, address raft.ServerAddress) error {
+	n.membership.Lock()
+	defer n.membership.Unlock()
+	if !slices.Contains(n.servers(), s) {
+		return errChanged
+	}
+	return n.raft.AddVoter(s.ID, address, 0, changeTimeout).Error()
 }
 
 func (n *Node) hasCaughtUp(s raft.Server) bool {

@@ -128,7 +128,7 @@ type Node struct {
 
 	waiting    atomic.Bool // for a cluster that adds this node
 	adoptions  chan adoption
-	membership turn        // held while a node is taken in and while the level is raised
+	membership turn        // held while the members change and while the level is raised
 	backingUp  atomic.Bool // a backup is being read
 
 	attachments atomic.Uint64 // the last one given out
