@@ -251,8 +251,12 @@ func (a *arena) transfer() (bool, error) {
 		a.c.history.note(asked.name, "no transfer: "+err.Error())
 		return false, nil // there may be no leader, or nobody to take over
 	}
-	after := a.c.leader()
-	return before != nil && after != nil && before != after, nil
+	for end := time.Now().Add(2 * time.Second); before != nil && time.Now().Before(end); a.wait(50, 100) {
+		if after := a.c.leader(); after != nil && before != after {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // fillDisk fills the disk of a node. It refuses new locks, and may end; but it must not lie.

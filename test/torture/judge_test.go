@@ -160,7 +160,7 @@ func judgeOrder(known *lives, v *verdict) {
 			}
 		}
 		for w, when := range seen {
-			if w.uncertain || len(w.asked) != 1 || w.token() == 0 || w.asked[0].Call > when {
+			if w.uncertain || len(w.asked) != 1 || w.token() == 0 || w.asked[0].Call > when || anotherPlace(w.asked[0], when) {
 				continue
 			}
 			for _, later := range asked {
@@ -171,6 +171,13 @@ func judgeOrder(known *lives, v *verdict) {
 			}
 		}
 	}
+}
+
+// anotherPlace tells whether the grant of o came from a later place than the one that was seen: the wait of that had run out, and a
+// node that did not know asked again.
+func anotherPlace(o *op, seen int64) bool {
+	began := o.Return - int64(o.Waited*1e9)
+	return o.Waited > 0 && began > seen && began >= o.Call+int64(o.Wait*1e9)
 }
 
 // judgeReads (S13): a read sees whoever could believe in a hold all the while.
