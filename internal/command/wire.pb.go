@@ -1441,7 +1441,9 @@ type Greeting struct {
 	// The newest version of the log that it knows.
 	LogVersion uint32 `protobuf:"varint,11,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
 	// It belongs to no cluster and waits for one that adopts it.
-	Waiting       bool `protobuf:"varint,12,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting bool `protobuf:"varint,12,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// The newest Raft term that it knows.
+	Term          uint64 `protobuf:"varint,13,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1558,6 +1560,13 @@ func (x *Greeting) GetWaiting() bool {
 		return x.Waiting
 	}
 	return false
+}
+
+func (x *Greeting) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
 }
 
 type Member struct {
@@ -2182,7 +2191,7 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	"\vReadIndexAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03now\x18\x02 \x01(\x03R\x03now\"\a\n" +
-	"\x05Hello\"\xfa\x02\n" +
+	"\x05Hello\"\x8e\x03\n" +
 	"\bGreeting\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -2198,7 +2207,8 @@ const file_internal_command_wire_proto_rawDesc = "" +
 	" \x01(\tR\aversion\x12\x1f\n" +
 	"\vlog_version\x18\v \x01(\rR\n" +
 	"logVersion\x12\x18\n" +
-	"\awaiting\x18\f \x01(\bR\awaiting\"h\n" +
+	"\awaiting\x18\f \x01(\bR\awaiting\x12\x12\n" +
+	"\x04term\x18\r \x01(\x04R\x04term\"h\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +

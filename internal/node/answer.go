@@ -128,6 +128,9 @@ func (n *Node) readIndex() (*command.ReadIndexAt, error) {
 	if err := n.verifyLeader(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	if err := n.confirm(term); err != nil {
+		return nil, err
+	}
 	now, termNow, ok := n.clock.read()
 	if !ok || termNow != term {
 		return nil, ErrUnavailable
@@ -156,6 +159,7 @@ func (n *Node) greeting() *command.Greeting {
 		return g
 	}
 	g.Member = r.LastIndex() > 0
+	g.Term = r.CurrentTerm()
 	_, leader := r.LeaderWithID()
 	g.Leader = string(leader)
 	if !n.isLeader() {

@@ -128,6 +128,7 @@ type Node struct {
 
 	waiting    atomic.Bool // for a cluster that adds this node
 	adoptions  chan adoption
+	confirming rounds
 	membership turn        // held while the members change and while the level is raised
 	backingUp  atomic.Bool // a backup is being read
 
@@ -147,8 +148,8 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	n := &Node{
 		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(), adoptions: make(chan adoption),
-		membership: make(turn, 1),
-		stopping:   make(chan struct{}), stop: make(chan struct{}),
+		membership: make(turn, 1), confirming: rounds{turn: make(turn, 1)},
+		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
 	n.fsm = newFSM(c, n.waiters, n.fates, n.stop)
