@@ -47,3 +47,55 @@ func TestWaiterOfACutOffNodeIsSentAway(t *testing.T) {
 		}
 	})
 }
+
+// L1: elections upon elections, with a leader in between for whom no entry gets through, end no wait later than its node's own clock says.
+func TestWaitThatClusterTimeDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		cut := c.followers()[0]
+		mustAcquire(t, cut, acquireCmd("db", "a", 0), locktable.Granted)
+		start := time.Now()
+		got := acquireLater(t.Context(), cut, "b") // for a minute
+		stop, all := make(chan struct{}), func(apart bool) {
+			for _, addr := range c.members {
+				c.isolate(addr, apart)
+			}
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			// Apart for 2 s, which is not long enough to be taken for cut off, and together until somebody leads.
+			for apart := true; ; apart = !apart {
+				all(apart)
+				select {
+				case <-time.After(map[bool]time.Duration{true: 2 * time.Second, false: 1500 * time.Millisecond}[apart]):
+				case <-stop:
+					return
+				}
+			}
+		}()
+		a := receive(t, got)
+		close(stop)
+		<-done
+		if took, most := time.Since(start), time.Minute+time.Minute/clockAllowance+leaderPatience; took > most {
+			t.Errorf("answered after %v (%d, %v), and not within %v", took, a.out.Code, a.err, most)
+		}
+		all(false)
+	})
+}
+
+// A leader whose entries do not get through is no leader to those who wait with it.
+func TestNothingAppliedIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		_, leader := c.leader()
+		mustAcquire(t, leader, acquireCmd("db", "a", 0), locktable.Granted)
+		if leader.isCutOff() {
+			t.Error("it has just applied something")
+		}
+		leader.fsm.appliedAt.Store(int64(time.Since(leader.fsm.began) - leaderPatience - 1))
+		if !leader.isCutOff() || !leader.isLeader() {
+			t.Error("nothing was applied for too long")
+		}
+	})
+}

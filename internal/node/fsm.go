@@ -9,6 +9,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -38,6 +39,9 @@ type fsm struct {
 	mu    sync.Mutex // guards the table, also against readers
 	table *locktable.Table
 
+	began     time.Time    // carries the monotonic reading
+	appliedAt atomic.Int64 // when the newest entry was applied, since then
+
 	applied      atomic.Uint64 // index of the newest applied entry
 	progress     progress
 	live         atomic.Bool   // false while old entries are replayed: their events are no news
@@ -50,7 +54,7 @@ type fsm struct {
 func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
 	f := &fsm{
 		schema: c.schema, stop: stop, fatal: c.Fatal, observer: c.Observer, waiters: w, fates: fates,
-		table: locktable.New(locktable.DefaultSettings()),
+		table: locktable.New(locktable.DefaultSettings()), began: time.Now(),
 	}
 	f.seen = c.simulation().Applied
 	f.note()
@@ -156,7 +160,13 @@ func (f *fsm) snapshot() (*fsmSnapshot, backup.Header) {
 // advance notes that everything up to index is applied, and wakes those who wait for it.
 func (f *fsm) advance(index uint64) {
 	f.applied.Store(index)
+	f.appliedAt.Store(int64(time.Since(f.began)))
 	f.progress.reached(index)
+}
+
+// sinceApplied is how long ago anything was applied here.
+func (f *fsm) sinceApplied() time.Duration {
+	return time.Since(f.began) - time.Duration(f.appliedAt.Load())
 }
 
 // awaitApplied returns when everything up to index is applied here.

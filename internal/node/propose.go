@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-// How often a parked client's node looks whether it still hears from a leader.
-const contactCheck = time.Second
+const (
+	// How often a parked client's node looks whether it still hears from a leader.
+	contactCheck = time.Second
+	// A wait in cluster time may last so much longer on this node's clock: a fiftieth, twice what clocks may differ.
+	clockAllowance = 50
+)
 
 // Propose brings c into the log and returns its outcome. When ctx ends first, or the log does not answer for about 5 s,
 // the error wraps ErrUnknown: the command may still take effect. The node may read c until then.
@@ -151,6 +153,7 @@ func (n *Node) wait(ctx context.Context, c *command.Command, a queueing) (lockta
 		return locktable.Outcome{}, ErrStopping
 	default:
 	}
+	asked := time.Now()
 	w := n.waiters.park(key, a.GetAttachment(), c.GetClaimTask().GetName(), n.needsPolls(a.GetWait()))
 	defer n.waiters.leave(w)
 	o, err := n.try(ctx, c, a)
@@ -158,14 +161,16 @@ func (n *Node) wait(ctx context.Context, c *command.Command, a queueing) (lockta
 		return o, err
 	}
 	n.waiters.queued(w, o.Now, n.fsm.view)
-	return n.awaitEnd(ctx, w, a)
+	return n.awaitEnd(ctx, w, a, asked)
 }
 
-// awaitEnd waits for the end of the wait of w. A node that hears from no leader cannot learn of it, and sends the client away to
-// one that can; its place stays for the grace, so that it finds it there.
-func (n *Node) awaitEnd(ctx context.Context, w *waiter, a queueing) (locktable.Outcome, error) {
+// awaitEnd waits for the end of the wait of w, which was asked for at the time asked. A node to which the log does not come cannot
+// learn of it, and sends the client away to one that can; its place stays for the grace, so that it finds it there.
+func (n *Node) awaitEnd(ctx context.Context, w *waiter, a queueing, asked time.Time) (locktable.Outcome, error) {
 	check := time.NewTicker(contactCheck)
 	defer check.Stop()
+	overdue, stop := n.overdue(time.Duration(a.GetWait()), asked)
+	defer stop()
 	for {
 		select {
 		case o := <-w.ended:
@@ -175,20 +180,33 @@ func (n *Node) awaitEnd(ctx context.Context, w *waiter, a queueing) (locktable.O
 		case <-ctx.Done():
 			n.Abandon(a.GetKey(), a.GetAttachment())
 			return locktable.Outcome{}, ctx.Err()
+		case <-overdue:
+			return locktable.Outcome{}, errCutOff
 		case <-check.C:
-			if n.hearsNobody() {
+			if n.isCutOff() {
 				return locktable.Outcome{}, errCutOff
 			}
 		}
 	}
 }
 
-// errCutOff is told to a client that waits: its place is there.
-var errCutOff = fmt.Errorf("%w: this node hears from no leader", ErrUnknown)
+// errCutOff is told to a client that waits: its place may be there.
+var errCutOff = fmt.Errorf("%w: this node has not heard what became of the wait", ErrUnknown)
 
-// hearsNobody tells whether this node has been without a leader for longer than an election takes.
-func (n *Node) hearsNobody() bool {
-	return n.clustered() && n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > leaderPatience
+// overdue returns what is ready when a wait must have ended: cluster time may go slower than this clock, and stands still as long as
+// nobody leads, so that the end of a wait could come late again and again. It is never ready for a wait without end.
+func (n *Node) overdue(wait time.Duration, asked time.Time) (<-chan time.Time, func() bool) {
+	if wait < 0 {
+		return nil, func() bool { return false }
+	}
+	t := time.NewTimer(wait + wait/clockAllowance + leaderPatience - time.Since(asked))
+	return t.C, t.Stop
+}
+
+// isCutOff tells whether nothing was applied for longer than an election takes. While somebody waits, a leader writes the clock every
+// second; so neither a leader without a majority nor elections upon elections are taken for somebody who leads.
+func (n *Node) isCutOff() bool {
+	return n.clustered() && n.fsm.sinceApplied() > leaderPatience
 }
 
 // How long it is tried to take back what could not be delivered.

@@ -107,6 +107,7 @@ var readsInNode = map[string]string{
 	"clock.go":    "the leader's clock counts from when it took office",
 	"stall.go":    "how long an entry is on its way",
 	"handover.go": "how long raft has refused office",
+	"fsm.go":      "how long ago anything was applied",
 	// For people to read.
 	"backup.go": "when a backup was made",
 	// The calendar of the cluster is for people and schedules; no lifetime depends on it.

@@ -18,7 +18,7 @@ import (
 
 // How long a client waits for an answer beyond the wait that it asked for. Without a quorum, the answer comes within 5 s.
 const (
-	answerWithin = 20 * time.Second
+	answerWithin = 8 * time.Second
 	dialWithin   = time.Second
 )
 

@@ -84,7 +84,7 @@ var trials = []struct {
 	{"S15", []*op{refusedTo(asked("a", 0, 1, 0), 409, "key_in_use")}, true},
 	{"S15", []*op{refusedTo(asked("a", 0, 5, 0), 503, "unavailable"), looked(6, 7, "oa", 2)}, true},
 	{"S15", []*op{lost(asked("a", 0, 5, 0)), looked(6, 7, "oa", 2)}, false},
-	{"L1", []*op{{Kind: acquire, Node: "n1", Return: ms(21000), Err: "context deadline exceeded"}}, true},
+	{"L1", []*op{{Kind: acquire, Node: "n1", Return: ms(9000), Err: "context deadline exceeded"}}, true},
 	{"L1", []*op{{Kind: acquire, Node: "n1", Return: ms(9000), Err: "EOF"}}, false},
 
 	{"linearizability", []*op{asked("a", 0, 1, 1), held("b", 2, 3, "a", 1), released("a", 4, 5), asked("b", 6, 7, 2)}, false},
@@ -121,7 +121,7 @@ func TestJudges(t *testing.T) {
 func TestJudgesExcuseWhatWasBroken(t *testing.T) {
 	yes, no := true, false
 	h := &history{
-		ops:    []*op{{Kind: acquire, Node: "n1", Return: ms(21000), Err: "context deadline exceeded"}},
+		ops:    []*op{{Kind: acquire, Node: "n1", Return: ms(9000), Err: "context deadline exceeded"}},
 		events: []event{{At: ms(8000), Node: "n1", Impairs: &yes}, {At: ms(8500), Node: "n1", Impairs: &no}},
 	}
 	if wrong := judge(h); len(wrong) > 0 {
