@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -118,16 +117,13 @@ func (n *Node) answerRead() *command.PeerResponse {
 }
 
 // readIndex is asked of the leader. What it acknowledged before the call is applied here, so the index is known before its
-// leadership is verified; had another leader acknowledged anything before the call, verifying would fail.
+// leadership is confirmed; had another leader acknowledged anything before the call, it would not be.
 func (n *Node) readIndex() (*command.ReadIndexAt, error) {
 	_, term, ok := n.clock.read()
 	if !ok {
 		return nil, ErrUnavailable // elected perhaps, but what earlier leaders acknowledged may not be applied yet
 	}
 	index := n.fsm.applied.Load()
-	if err := n.verifyLeader(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
 	if err := n.confirm(term); err != nil {
 		return nil, err
 	}
@@ -136,14 +132,6 @@ func (n *Node) readIndex() (*command.ReadIndexAt, error) {
 		return nil, ErrUnavailable
 	}
 	return &command.ReadIndexAt{Index: index, Now: int64(now)}, nil
-}
-
-func (n *Node) verifyLeader() error {
-	if !n.asking.enter() {
-		return ErrStopping
-	}
-	defer n.asking.leave()
-	return n.raft.VerifyLeader().Error()
 }
 
 // greeting says who this node is and how it is.
