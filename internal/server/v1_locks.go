@@ -19,11 +19,8 @@ func (s *Server) acquireLock(c *call) error {
 		return err
 	}
 	a.Name = c.params[0]
-	if a.Request, err = requestNumber(c, a.GetSession()); err != nil {
+	if a.Request, err = numberOfNew(c, a.GetSession(), a.GetKey()); err != nil {
 		return err
-	}
-	if a.GetRequest() != 0 && a.GetKey() == "" {
-		return errNumberWithoutKey
 	}
 	ownKey := a.GetKey() == ""
 	if err := s.complete(c, a); err != nil {
@@ -45,19 +42,21 @@ func (s *Server) acquireLock(c *call) error {
 	return nil
 }
 
-// With a key of the server's making, the request could not be repeated: its repetition would name another key.
-var errNumberWithoutKey = failField("key", "With the header Idempotency-Key, the member key must be there: choose a key and send it again with each repetition.")
-
 // complete fills in the key and the lifetime that the client left to the server.
 func (s *Server) complete(c *call, a *command.Acquire) error {
-	if a.GetKey() == "" {
-		a.Key = node.NewKey()
+	return s.fillIn(c, a.GetSession(), &a.Key, &a.Ttl)
+}
+
+// fillIn makes a key if there is none, and takes the default for a lifetime that is missing and not that of a session.
+func (s *Server) fillIn(c *call, session string, key *string, ttl *int64) error {
+	if *key == "" {
+		*key = node.NewKey()
 	}
-	if a.GetSession() != "" || a.GetTtl() != 0 {
+	if session != "" || *ttl != 0 {
 		return nil
 	}
-	ttl, err := s.defaultLifetime(c.lasting())
-	a.Ttl = int64(ttl)
+	d, err := s.defaultLifetime(c.lasting())
+	*ttl = int64(d)
 	return err
 }
 

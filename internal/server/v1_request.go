@@ -138,3 +138,15 @@ func requestNumber(c *call, session string) (uint64, error) {
 	}
 	return n, nil
 }
+
+// numberOfNew is requestNumber for a request that may bring a new key.
+func numberOfNew(c *call, session, key string) (uint64, error) {
+	n, err := requestNumber(c, session)
+	if err == nil && n != 0 && key == "" {
+		return 0, errNumberWithoutKey
+	}
+	return n, err
+}
+
+// With a key of the server's making, the request could not be repeated: its repetition would name another key.
+var errNumberWithoutKey = failField("key", "With the header Idempotency-Key, the member key must be there: choose a key and send it again with each repetition.")

@@ -114,11 +114,8 @@ func (s *Server) acquireSet(c *call) error {
 		return err
 	}
 	a.Set = body.names
-	if a.Request, err = requestNumber(c, a.GetSession()); err != nil {
+	if a.Request, err = numberOfNew(c, a.GetSession(), a.GetKey()); err != nil {
 		return err
-	}
-	if a.GetRequest() != 0 && a.GetKey() == "" {
-		return errNumberWithoutKey
 	}
 	ownKey := a.GetKey() == ""
 	if err := s.complete(c, a); err != nil {

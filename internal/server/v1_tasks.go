@@ -7,7 +7,6 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
-	"github.com/doubledutch-lock/doubledutch/internal/node"
 	"github.com/doubledutch-lock/doubledutch/internal/schedule"
 )
 
@@ -26,14 +25,11 @@ func (s *Server) postTask(c *call) error {
 		return err
 	}
 	a.Name = c.params[0]
-	if a.Request, err = requestNumber(c, a.GetSession()); err != nil {
+	if a.Request, err = numberOfNew(c, a.GetSession(), a.GetKey()); err != nil {
 		return err
 	}
-	if a.GetRequest() != 0 && a.GetKey() == "" {
-		return errNumberWithoutKey
-	}
 	ownKey := a.GetKey() == ""
-	if err := s.completeClaim(c, a); err != nil {
+	if err := s.fillIn(c, a.GetSession(), &a.Key, &a.Ttl); err != nil {
 		return err
 	}
 	if err := s.checkClaim(c, a); err != nil {
@@ -44,19 +40,6 @@ func (s *Server) postTask(c *call) error {
 		return err
 	}
 	return s.answerClaim(c, a, &out)
-}
-
-// completeClaim fills in the key and the lifetime that the client left to the server.
-func (s *Server) completeClaim(c *call, a *command.ClaimTask) error {
-	if a.GetKey() == "" {
-		a.Key = node.NewKey()
-	}
-	if a.GetSession() != "" || a.GetTtl() != 0 {
-		return nil
-	}
-	ttl, err := s.defaultLifetime(c.lasting())
-	a.Ttl = int64(ttl)
-	return err
 }
 
 func (s *Server) checkClaim(c *call, a *command.ClaimTask) error {
