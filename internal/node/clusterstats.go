@@ -43,7 +43,7 @@ func (n *Node) ClusterStats() ClusterStats {
 	if !s.Leads {
 		heard := n.raft.LastContact()
 		if heard.IsZero() {
-			heard = n.stall.began
+			heard = n.queue.began
 		}
 		s.LeaderContact = time.Since(heard)
 	}

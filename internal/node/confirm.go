@@ -10,7 +10,7 @@ import (
 )
 
 // How long the others may take to say that they know of no newer leader.
-const confirmTimeout = 2 * time.Second
+const confirmTimeout = time.Second
 
 // rounds lets those who come while a question is under way share the next one.
 type rounds struct {

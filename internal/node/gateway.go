@@ -47,9 +47,12 @@ func (n *Node) forward() (stopped bool) {
 // received although no answer came, those commands are sent again that have no second effect; the others are answered
 // with ErrUnknown.
 func (n *Node) forwardBatch(batch []*proposal) {
-	n.stall.start()
+	if len(batch) == 0 {
+		return
+	}
+	n.stall.start(batch[0].at)
 	defer n.stall.end()
-	for start := time.Now(); len(batch) > 0; time.Sleep(leaderCheck) {
+	for ; len(batch) > 0; time.Sleep(leaderCheck) {
 		err := n.forwardOnce(batch)
 		if err == nil {
 			return
@@ -61,10 +64,11 @@ func (n *Node) forwardBatch(batch []*proposal) {
 		case n.raft.State() == raft.Leader:
 			n.queue.putBack(batch) // this node decides now
 			return
-		case time.Since(start) > leaderPatience || n.isStopping():
+		case n.isStopping():
 			failAll(batch, err)
 			return
 		}
+		batch = n.failImpatient(batch, err)
 	}
 }
 
@@ -74,7 +78,7 @@ func (n *Node) forwardOnce(batch []*proposal) error {
 	for _, p := range batch {
 		request.Commands = append(request.Commands, p.cmd)
 	}
-	res, err := n.ask(&command.PeerRequest{Op: &command.PeerRequest_Forward{Forward: request}})
+	res, err := n.ask(context.Background(), &command.PeerRequest{Op: &command.PeerRequest_Forward{Forward: request}})
 	if err != nil {
 		return err
 	}
@@ -119,6 +123,19 @@ func isRepeatable(c *command.Command) bool {
 	return true
 }
 
+// failImpatient answers the commands that have waited for a leader for long enough, and returns the others.
+func (n *Node) failImpatient(batch []*proposal, err error) []*proposal {
+	var rest []*proposal
+	for _, p := range batch {
+		if n.queue.now()-p.at > leaderPatience {
+			p.finish(err)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	return rest
+}
+
 func failAll(batch []*proposal, err error) {
 	for _, p := range batch {
 		p.finish(err)
@@ -126,7 +143,7 @@ func failAll(batch []*proposal, err error) {
 }
 
 // ask sends a request to the leader. The error wraps ErrUnavailable if nothing will come of it, and ErrUnknown otherwise.
-func (n *Node) ask(r *command.PeerRequest) (*command.PeerResponse, error) {
+func (n *Node) ask(ctx context.Context, r *command.PeerRequest) (*command.PeerResponse, error) {
 	if !n.clustered() {
 		return nil, ErrUnavailable
 	}
@@ -134,7 +151,7 @@ func (n *Node) ask(r *command.PeerRequest) (*command.PeerResponse, error) {
 	if addr == "" {
 		return nil, ErrUnavailable
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stallAfter)
+	ctx, cancel := context.WithTimeout(ctx, stallAfter)
 	defer cancel()
 	return n.askAt(ctx, addr, r)
 }

@@ -236,7 +236,7 @@ func (n *Node) changeMembers(c *command.Change) error {
 	if n.isLeader() {
 		return n.change(c)
 	}
-	_, err := n.ask(&command.PeerRequest{Op: &command.PeerRequest_Change{Change: c}})
+	_, err := n.ask(context.Background(), &command.PeerRequest{Op: &command.PeerRequest_Change{Change: c}})
 	return err
 }
 

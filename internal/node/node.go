@@ -146,8 +146,9 @@ type Node struct {
 // comes from the data directory or from the other nodes.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
+	q := newQueue()
 	n := &Node{
-		config: c, schema: c.schema, queue: newQueue(), waiters: newWaiters(), fates: newFates(), stall: newStall(), adoptions: make(chan adoption),
+		config: c, schema: c.schema, queue: q, waiters: newWaiters(), fates: newFates(), stall: newStall(q), adoptions: make(chan adoption),
 		membership: make(turn, 1), confirming: rounds{turn: make(turn, 1)},
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}

@@ -461,11 +461,12 @@ var _ raft.FSM = (*fsm)(nil)
 // T19: while the disk hangs, callers are told after some seconds, later ones at once, and all is well when it goes on.
 func TestCallersAreToldWhenTheLogStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStall()
+		q := newQueue()
+		s := newStall(q)
 		stop := make(chan struct{})
 		defer close(stop)
 		go s.watch(stop)
-		s.start()
+		s.start(q.now())
 		start := time.Now()
 		<-s.stalled()
 		if took := time.Since(start); took <= stallAfter || took > stallAfter+2*stallCheck {
@@ -477,6 +478,31 @@ func TestCallersAreToldWhenTheLogStalls(t *testing.T) {
 		case <-s.stalled():
 			t.Error("still stalled")
 		default:
+		}
+	})
+}
+
+// L1: whoever waits behind batches that each fail in time is told in time, too; and so is one whom nobody takes out of the queue, as
+// while elections follow each other.
+func TestStallCountsFromTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		s := newStall(q)
+		stop := make(chan struct{})
+		defer close(stop)
+		go s.watch(stop)
+		start := time.Now()
+		s.start(q.now())
+		if err := q.put(&proposal{cmd: command.FromPoll(&command.Poll{}), done: make(chan struct{}, 1)}, 10); err != nil {
+			t.Fatal(err)
+		}
+		told := s.stalled()
+		time.Sleep(stallAfter - time.Second) // virtual
+		s.end()                              // the batch before it has failed
+		s.start(q.take(nil)[0].at)
+		<-told
+		if took := time.Since(start); took > stallAfter+2*stallCheck {
+			t.Errorf("told after %v", took)
 		}
 	})
 }

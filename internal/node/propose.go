@@ -15,6 +15,8 @@ const (
 	contactCheck = time.Second
 	// A wait in cluster time may last so much longer on this node's clock: a fiftieth, twice what clocks may differ.
 	clockAllowance = 50
+	// How long a read may take: an election, and a bit.
+	readPatience = leaderPatience + time.Second
 )
 
 // Propose brings c into the log and returns its outcome. When ctx ends first, or the log does not answer for about 5 s,
@@ -278,11 +280,16 @@ func (n *Node) pollPlaces(ctx context.Context) {
 // Read calls f with the table and the present cluster time. What was acknowledged before the call, by whichever node, is
 // seen. f must be brief, since nothing is applied meanwhile, and must keep no reference to the table.
 func (n *Node) Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error {
-	at, err := n.awaitReadAt(ctx)
-	if err != nil {
-		return err
+	patient, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	at, err := n.awaitReadAt(patient)
+	if err == nil {
+		err = n.fsm.awaitApplied(patient, at.GetIndex())
 	}
-	if err := n.fsm.awaitApplied(ctx, at.GetIndex()); err != nil {
+	switch {
+	case err != nil && patient.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("%w: it took too long to find out what has been acknowledged, or to learn of it", ErrUnavailable)
+	case err != nil:
 		return err
 	}
 	n.fsm.view(func(t *locktable.Table) { f(t, max(locktable.Time(at.GetNow()), t.Now())) })
@@ -314,7 +321,7 @@ func (n *Node) readAt(ctx context.Context) (*command.ReadIndexAt, error) {
 	if !n.clustered() {
 		return nil, ErrUnavailable
 	}
-	res, err := n.ask(&command.PeerRequest{Op: &command.PeerRequest_ReadIndex{ReadIndex: &command.ReadIndex{}}})
+	res, err := n.ask(ctx, &command.PeerRequest{Op: &command.PeerRequest_ReadIndex{ReadIndex: &command.ReadIndex{}}})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -39,7 +39,8 @@ const (
 // proposal is a command on its way through the log.
 type proposal struct {
 	cmd  *command.Command
-	term uint64 // if not 0, the command is void in every other term
+	at   time.Duration // when it was put into the queue, on the queue's clock
+	term uint64        // if not 0, the command is void in every other term
 	out  locktable.Outcome
 	err  error
 	// A leader may have received it, although no answer came: whatever comes of sending it again, it may be done.
@@ -89,14 +90,28 @@ func (ps *proposals) put(p *proposal) {
 
 // queue holds the commands that wait for the next entry.
 type queue struct {
-	wake chan struct{} // has a value when pending may be non-empty
+	wake  chan struct{} // has a value when pending may be non-empty
+	began time.Time     // carries the monotonic reading
 
 	mu      sync.Mutex // guards all below
 	pending []*proposal
 	closed  bool
 }
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
+func newQueue() *queue { return &queue{wake: make(chan struct{}, 1), began: time.Now()} }
+
+// now reads the queue's clock, which is never 0.
+func (q *queue) now() time.Duration { return max(1, time.Since(q.began)) }
+
+// oldest returns when the command was put that waits longest; 0: none waits.
+func (q *queue) oldest() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pending) == 0 {
+		return 0
+	}
+	return q.pending[0].at
+}
 
 // put appends p, unless the queue is closed or too long.
 func (q *queue) put(p *proposal, most int) error {
@@ -108,6 +123,7 @@ func (q *queue) put(p *proposal, most int) error {
 	case len(q.pending) >= most:
 		return ErrOverloaded
 	}
+	p.at = q.now()
 	if q.pending = append(q.pending, p); len(q.pending) == 1 {
 		select {
 		case q.wake <- struct{}{}:
@@ -263,7 +279,11 @@ func (p *proposer) propose() bool {
 		return true
 	}
 	start := time.Now()
-	p.stall.start()
+	oldest := p.queue.now()
+	if len(p.batch) > 0 {
+		oldest = p.batch[0].at
+	}
+	p.stall.start(oldest)
 	defer p.stall.end()
 	p.fsm.own.Store(&ownEntry{data: data, entry: entry})
 	defer p.fsm.own.Store(nil)

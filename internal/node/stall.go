@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// How long an entry may be on its way before those who wait for it are told that the outcome is unknown.
+	// How long a command may be on its way, in the queue or beyond it, before those who wait are told that the outcome is unknown.
 	stallAfter = 5 * time.Second
 	stallCheck = 250 * time.Millisecond
 )
@@ -16,15 +16,15 @@ var errStalled = fmt.Errorf("the log has not answered for %v", stallAfter)
 
 // stall notices that the log does not answer, so that nobody has to set a timer for each command.
 type stall struct {
-	// When the entry in flight was proposed, as time since began; 0: none is.
+	queue *queue
+	// When the oldest command in flight was put into the queue, on the queue's clock; 0: none is in flight.
 	inFlight atomic.Int64
-	began    time.Time
 	// Closed while the log is stalled; replaced when it answers again.
 	signal atomic.Pointer[chan struct{}]
 }
 
-func newStall() *stall {
-	s := &stall{began: time.Now()}
+func newStall(q *queue) *stall {
+	s := &stall{queue: q}
 	s.reset()
 	return s
 }
@@ -37,7 +37,8 @@ func (s *stall) reset() {
 // stalled returns a channel that is closed when the log stalls.
 func (s *stall) stalled() <-chan struct{} { return *s.signal.Load() }
 
-func (s *stall) start() { s.inFlight.Store(max(1, int64(time.Since(s.began)))) }
+// start notes that commands are on their way, the oldest of which was put into the queue at that time.
+func (s *stall) start(oldest time.Duration) { s.inFlight.Store(int64(oldest)) }
 
 // end notes that the entry was answered. The log works again, for everybody who comes from now on.
 func (s *stall) end() {
@@ -64,8 +65,12 @@ func (s *stall) watch(stop <-chan struct{}) {
 }
 
 func (s *stall) look() {
-	started := time.Duration(s.inFlight.Load())
-	late := started != 0 && time.Since(s.began)-started > stallAfter
+	// One after the other, batches that each fail in time would keep those behind them waiting for ever.
+	oldest := time.Duration(s.inFlight.Load())
+	if oldest == 0 {
+		oldest = s.queue.oldest()
+	}
+	late := oldest != 0 && s.queue.now()-oldest > stallAfter
 	select {
 	case <-s.stalled():
 		if !late {
