@@ -40,6 +40,9 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 		_, transport = raft.NewInmemTransport(n.address())
 	}
 	log := n.store.Log()
+	if err := dropCovered(log, n.store.Snapshots()); err != nil {
+		return fmt.Errorf("drop the log that a snapshot covers: %w", err)
+	}
 	if !n.volatile() {
 		cached, err := raft.NewLogCache(logCacheEntries, log)
 		if err != nil {
@@ -61,6 +64,24 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 	n.raft = r
 	n.raftRef.Store(r)
 	return nil
+}
+
+// dropCovered finishes the installation of a snapshot whose process ended in between: it is there, and the log, which ends before it,
+// has yet to be removed. Raft v1.8.0 would go on behind the snapshot, and the log takes no gap.
+func dropCovered(log raft.LogStore, snapshots raft.SnapshotStore) error {
+	last, err := log.LastIndex()
+	if err != nil || last == 0 {
+		return err
+	}
+	metas, err := snapshots.List() // the newest first
+	if err != nil || len(metas) == 0 || metas[0].Index <= last {
+		return err
+	}
+	first, err := log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	return log.DeleteRange(first, last)
 }
 
 func (n *Node) raftConfig() *raft.Config {

@@ -1,0 +1,52 @@
+package node
+
+import (
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/doubledutch-lock/doubledutch/internal/storage"
+)
+
+// T17: a process that ended between the installation of a snapshot and the removal of the log before it leaves a log that ends before
+// the snapshot. What comes next must fit, and a log that reaches beyond a snapshot must stay.
+func TestLogThatASnapshotCoversIsDropped(t *testing.T) {
+	for _, c := range []struct {
+		snapshot uint64
+		kept     bool
+	}{{0, true}, {5, true}, {10, true}, {11, false}, {30, false}} {
+		o := storage.Options{Dir: t.TempDir(), Fatal: func(err error) { t.Error(err) }}
+		s, err := storage.Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(10) {
+			if err := s.Log().StoreLog(&raft.Log{Index: i + 1, Term: 1, Type: raft.LogNoop}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.snapshot > 0 {
+			_, transport := raft.NewInmemTransport("")
+			sink, err := s.Snapshots().Create(raft.SnapshotVersionMax, c.snapshot, 1, raft.Configuration{}, 1, transport)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sink.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := dropCovered(s.Log(), s.Snapshots()); err != nil {
+			t.Fatal(err)
+		}
+		last, err := s.Log().LastIndex()
+		if err != nil || (last == 10) != c.kept {
+			t.Errorf("snapshot %d: the log ends at %d, %v", c.snapshot, last, err)
+		}
+		if err := s.Log().StoreLog(&raft.Log{Index: max(10, c.snapshot) + 1, Term: 2, Type: raft.LogNoop}); err != nil {
+			t.Errorf("snapshot %d: what comes next: %v", c.snapshot, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
