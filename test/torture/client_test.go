@@ -10,9 +10,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -61,6 +63,9 @@ func (c *clients) do(ctx context.Context, o *op) *op {
 // send makes the request and reads the answer into o.
 func (c *clients) send(ctx context.Context, o *op) {
 	method, path, body := o.request()
+	// Go's transport sends a request again by itself when an old connection breaks: a refused connection may be the second try.
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, method, c.doors.urls[o.Node]+path, strings.NewReader(body))
 	if err != nil {
 		panic(err) // of what the harness itself wrote
@@ -68,13 +73,13 @@ func (c *clients) send(ctx context.Context, o *op) {
 	o.setHeaders(req.Header, body)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		o.fail(err)
+		o.fail(err, connected.Load())
 		return
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		o.fail(err)
+		o.fail(err, true)
 		return
 	}
 	o.Status = resp.StatusCode
@@ -82,10 +87,10 @@ func (c *clients) send(ctx context.Context, o *op) {
 }
 
 // fail notes why there is no answer.
-func (o *op) fail(err error) {
+func (o *op) fail(err error, connected bool) {
 	var dial *net.OpError
 	o.Err = err.Error()
-	o.Unsent = errors.As(err, &dial) && dial.Op == "dial"
+	o.Unsent = !connected && errors.As(err, &dial) && dial.Op == "dial"
 }
 
 // request is what goes over the wire.
