@@ -198,7 +198,7 @@ func (w *world) report(t *testing.T) {
 	if len(w.violations) == 0 {
 		return
 	}
-	t.Logf("timeline:\n%s", strings.Join(w.timeline[max(0, w.firstViolation()-150):min(len(w.timeline), w.firstViolation()+50)], "\n"))
+	t.Logf("timeline:\n%s", strings.Join(w.aroundTheFirst(400, 50), "\n"))
 	t.Logf("counts:\n%s", w.count)
 	if n := len(w.violations); n > 0 {
 		t.Errorf("%d violations, the first:\n%s", n, strings.Join(w.violations[:min(n, 15)], "\n"))
@@ -212,6 +212,31 @@ func (w *world) firstViolation() int {
 		}
 	}
 	return len(w.timeline)
+}
+
+// aroundTheFirst returns lines of the timeline before and after the first violation. Of attempts to start that fail one after the
+// other for the same reason only the first is among them.
+func (w *world) aroundTheFirst(before, after int) []string {
+	said := map[string]bool{}
+	var lines []string
+	first := 0
+	for i, line := range w.timeline {
+		_, what, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if i == w.firstViolation() {
+			first = len(lines)
+		}
+		switch {
+		case strings.HasPrefix(what, "start "):
+			continue // what comes of it is said
+		case !strings.Contains(what, "did not start"):
+			clear(said)
+		case said[what]:
+			continue
+		}
+		said[what] = true
+		lines = append(lines, line)
+	}
+	return lines[max(0, first-before):min(len(lines), first+after)]
 }
 
 func (c *counters) String() string {
