@@ -118,13 +118,23 @@ func (n *Node) Read(ctx context.Context, f func(t *locktable.Table, now locktabl
 	return nil
 }
 
-// awaitReadAt bears an election, as proposing does.
-func (n *Node) awaitReadAt(ctx context.Context) (*command.ReadIndexAt, error) {
+// awaitReadAt finds out how far to apply the log for a read, and bears an election.
+func (n *Node) awaitReadAt(ctx context.Context) (at *command.ReadIndexAt, err error) {
+	err = n.bearElection(ctx, func() error {
+		at, err = n.readAt(ctx)
+		return err
+	})
+	return at, err
+}
+
+// bearElection does f again while it fails for want of a leader, for as long as proposing bears that. A refusal is final.
+func (n *Node) bearElection(ctx context.Context, f func() error) error {
 	for start := time.Now(); ; time.Sleep(leaderCheck) {
-		at, err := n.readAt(ctx)
-		if err == nil || !n.clustered() || !errors.Is(err, ErrUnavailable) || time.Since(start) > leaderPatience ||
-			ctx.Err() != nil || n.isStopping() {
-			return at, err
+		err := f()
+		refused := (*RefusedError)(nil)
+		if err == nil || !n.clustered() || !errors.Is(err, ErrUnavailable) || errors.As(err, &refused) ||
+			time.Since(start) > leaderPatience || ctx.Err() != nil || n.isStopping() {
+			return err
 		}
 	}
 }
