@@ -132,10 +132,10 @@ def _refusal(problem: Problem) -> Refused:
     return kinds.get(problem.code, Refused)(problem)
 
 
-def give_up(s: Settings, key: str) -> Flow[None]:
-    """Gives up what the key stands for, if anything, and if a server can be reached soon."""
+def give_up(s: Settings, request: Request) -> Flow[None]:
+    """Ends what may be there, of which nobody needs to know more, if a server can be reached soon."""
     try:
-        yield from call(s, protocol.release(key), GIVE_UP_WITHIN, GIVE_UP_WITHIN / min(len(s.endpoints), 2))
+        yield from call(s, request, GIVE_UP_WITHIN, GIVE_UP_WITHIN / min(len(s.endpoints), 2))
     except Unavailable:
         pass  # it expires, or loses its place, by itself
 

@@ -8,9 +8,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 
 from . import protocol, tasks
 from .acquiring import Ask, Place, acquire, give_up
-from .errors import Held, Refused, ResultNotKept
+from .errors import Held, Refused
 from .events import Events, Subscription
-from .flow import Answered, Flow, T, call, log, make_settings
+from .flow import Answered, Flow, call, log, make_settings
 from .lease import Asked, Claim, Lease, Session
 from .model import LockState, lock_state
 from .protocol import Names
@@ -80,10 +80,25 @@ class Client:
         common = {"ttl": ttl, "owner": owner or self._settings.owner_now(), "metadata": metadata, "lock_delay": lock_delay}
         return self._acquire(Ask(protocol.lock_target(name, shared, slots), ttl, wait, common, on_wait), on_lost, on_asked)
 
-    def try_lock(self, name: Names, **options: Any) -> Optional[Lease]:
-        """Acquires a lock if that is possible at once, or returns None. Takes the options of lock, but for wait."""
+    def try_lock(
+        self,
+        name: Names,
+        *,
+        ttl: Optional[float] = None,
+        shared: bool = False,
+        slots: Optional[int] = None,
+        owner: Optional[str] = None,
+        metadata: Optional[str] = None,
+        lock_delay: Optional[float] = None,
+        on_lost: Optional[Callable[[Lease], object]] = None,
+        on_asked: Optional[Callable[[Asked], object]] = None,
+    ) -> Optional[Lease]:
+        """Acquires a lock if that is possible at once, or returns None. For the options see lock."""
         try:
-            return self.lock(name, wait=0, **options)
+            return self.lock(
+                name, wait=0, ttl=ttl, shared=shared, slots=slots, owner=owner, metadata=metadata, lock_delay=lock_delay,
+                on_lost=on_lost, on_asked=on_asked,
+            )  # fmt: skip
         except Held:
             return None
 
@@ -106,47 +121,53 @@ class Client:
         return Session(self._runner, self._acquire, ttl, owner or self._settings.owner_now(), metadata, on_lost)
 
     def once(
-        self, name: NameOf, *, ttl: Optional[float] = None, wait: Optional[float] = None, metadata: Optional[str] = None,
-        on_lost: Optional[Callable[[Claim], object]] = None, on_wait: Optional[Callable[[Place], object]] = None, **plan: Any,
-    ) -> Callable[[Function], Function]:  # fmt: skip
-        """A decorator: the function is done once, over all machines that call it. See run_once for what callers get. `name` may be a
-        function that makes the name from the arguments."""
-        how = Plan(**plan)
+        self,
+        name: NameOf,
+        *,
+        wait: Optional[float] = None,
+        keep: Optional[float] = None,
+        max_attempts: Optional[int] = None,
+        retry_delay: Optional[float] = None,
+        at_most_once: bool = False,
+        every: Optional[float] = None,
+        cron: Optional[str] = None,
+        zone: Optional[str] = None,
+        at_least: Optional[float] = None,
+        ttl: Optional[float] = None,
+        metadata: Optional[str] = None,
+        on_lost: Optional[Callable[[Claim], object]] = None,
+        on_wait: Optional[Callable[[Place], object]] = None,
+    ) -> Callable[[Function], Function]:
+        """A decorator: of all calls on all machines one runs the function; the others wait for it, and get its result. The result is
+        what JSON keeps of it, so that all get the same. What the function raises is raised, and counts as an attempt.
+
+        name          of the task, or a function that makes it from the arguments
+        wait          seconds to wait for the result of somebody else; None: for ever
+        keep          seconds that the result is kept, after which it is done again; None: for good
+        max_attempts  how often it is tried; None: until it is done
+        retry_delay   seconds between a failed attempt and the next
+        at_most_once  never tried again unless it is known that nothing was done: raise NotDone to say so
+        every         it is done once in each slot of so many seconds
+        cron, zone    it is done once after each time of a cron expression, in a time zone
+        at_least      seconds from the end of a run to the beginning of the next
+        ttl           how long the claim of one that fell silent lasts
+        on_lost       called with the claim, in another thread, when it is lost
+
+        Calls raise TaskBusy when the wait is over, TaskFailed, TaskUnknown, LeaseLost if the claim was lost (somebody else may do it
+        again), ResultNotKept, and what lock raises. Within the function, current_claim() is the claim.
+        """
+        plan = Plan(keep, max_attempts, retry_delay, at_most_once, every, cron, zone, at_least)
 
         def decorate(function: Function) -> Function:
             @functools.wraps(function)
             def do_once(*args: Any, **kwargs: Any) -> Any:
                 task = tasks.name_for(name, args, kwargs)
-                ask = tasks.ask_for(self._settings, task, how, ttl, wait, metadata, on_wait)
-                return self._do_once(task, ask, how, functools.partial(function, *args, **kwargs), on_lost)
+                ask = tasks.ask_for(self._settings, task, plan, ttl, wait, metadata, on_wait)
+                return self._do_once(task, ask, plan, functools.partial(function, *args, **kwargs), on_lost)
 
             return cast(Function, do_once)
 
         return decorate
-
-    def run_once(
-        self, name: str, function: Callable[[], T], *, ttl: Optional[float] = None, wait: Optional[float] = None,
-        metadata: Optional[str] = None, on_lost: Optional[Callable[[Claim], object]] = None,
-        on_wait: Optional[Callable[[Place], object]] = None, **plan: Any,
-    ) -> T:  # fmt: skip
-        """Runs the function unless somebody has done so, and returns its result, whoever did it: what JSON keeps of it, so that all
-        callers get the same. Waits while somebody else does it. What the function raises is raised here and counts as an attempt.
-
-        wait          seconds to wait for the result of somebody else; None: for ever
-        keep          seconds that the result is kept when it is done; without it for good
-        max_attempts  how often it is tried
-        retry_delay   seconds between a failed attempt and the next
-        at_most_once  never tried again if it is not known that nothing was done: raise NotDone to say so
-        every         it is done once in each slot of so many seconds
-        cron, zone    it is done once after each time of a cron expression, in a time zone
-        at_least      seconds from the end of a run to the beginning of the next
-
-        Raises TaskBusy when the wait is over, TaskFailed, TaskUnknown, LeaseLost if the claim was lost (somebody else may do it again),
-        ResultNotKept, and what lock raises.
-        """
-        how = Plan(**plan)
-        ask = tasks.ask_for(self._settings, name, how, ttl, wait, metadata, on_wait)
-        return cast(T, self._do_once(name, ask, how, function, on_lost))
 
     def show(self, name: str) -> LockState:
         """Tells who holds a lock, and who waits for it."""
@@ -212,7 +233,7 @@ class Client:
 
     def _leave(self, ask: Ask) -> None:
         if ask.pending:
-            self._runner.run(give_up(self._settings, ask.key))
+            self._runner.run(give_up(self._settings, protocol.release(ask.key)))
 
     def _do_once(
         self, name: str, ask: Ask, plan: Plan, function: Callable[[], Any], on_lost: Optional[Callable[[Claim], object]]
@@ -231,11 +252,7 @@ class Client:
     def _do(self, claim: Claim, plan: Plan, function: Callable[[], Any]) -> Any:
         try:
             value = self._attempt(claim, plan, function)
-            kept, trouble = "", None
-            try:
-                kept = tasks.encode_result(value)
-            except ResultNotKept as error:
-                trouble = error
+            kept, trouble = tasks.try_encode(value)
             assert claim._keeping is not None
             self._runner.run(tasks.complete(self._settings, claim.target, claim.key, kept, plan.keep, claim._keeping))
             if trouble is not None:

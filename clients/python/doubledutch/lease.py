@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Callable, Dict, Optional, Tuple, Type, TypeVar
 
 from . import protocol
-from .acquiring import Ask, Got, Keeping, Place, open_session, release
+from .acquiring import Ask, Got, Keeping, Place, give_up, open_session, release
 from .errors import Held, Refused
 from .flow import GIVE_UP_WITHIN, call
 from .protocol import Names, Target
@@ -184,7 +184,7 @@ class Session(_Held):
             self._acquirer, self._ttl = acquirer, ttl
             self._start(protocol.renew_session(self.id), on_lost, None)
         except BaseException:
-            _end_session(runner, self.id)
+            runner.run(give_up(runner.settings, protocol.end_session(self.id)))
             raise
 
     def lock(
@@ -199,22 +199,18 @@ class Session(_Held):
         common = {"session": self.id, "owner": owner, "metadata": metadata, "lock_delay": lock_delay}
         return self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
 
-    def try_lock(self, name: Names, **options: Any) -> Optional[Lease]:
-        """Acquires a lock if that is possible at once, or returns None. Takes the options of lock, but for wait."""
+    def try_lock(
+        self, name: Names, *, shared: bool = False, slots: Optional[int] = None, owner: Optional[str] = None,
+        metadata: Optional[str] = None, lock_delay: Optional[float] = None,
+    ) -> Optional[Lease]:  # fmt: skip
+        """Acquires a lock if that is possible at once, or returns None."""
         try:
-            return self.lock(name, wait=0, **options)
+            return self.lock(name, wait=0, shared=shared, slots=slots, owner=owner, metadata=metadata, lock_delay=lock_delay)
         except Held:
             return None
 
     def _request_to_end(self) -> Request:
         return protocol.end_session(self.id)
-
-
-def _end_session(runner: Runner, session: str) -> None:
-    try:
-        runner.run(call(runner.settings, protocol.end_session(session), GIVE_UP_WITHIN, GIVE_UP_WITHIN))
-    except Exception:
-        log.debug("a session that was not opened may be there until it expires")
 
 
 Acquirer = Callable[[Ask, Optional[Callable[[Lease], object]], Optional[Callable[[Asked], object]]], Lease]

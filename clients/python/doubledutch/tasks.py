@@ -70,17 +70,18 @@ def outcome(name: str, members: Dict[str, Any]) -> Any:
     raise TaskBusy(f"the task {name!r} cannot be claimed before {members.get('claimable_in', 0)} s have passed")
 
 
-def encode_result(value: Any) -> str:
-    """Returns the text that keeps a result. Raises ResultNotKept."""
+def try_encode(value: Any) -> Tuple[str, Optional[ResultNotKept]]:
+    """Returns the text that keeps a result, or none and why: the work is done all the same, and must be reported."""
     if value is None:
-        return ""
+        return "", None
     try:
         text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ResultNotKept(f"the result is not JSON: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        return "", ResultNotKept(f"the task is done, but its result is not JSON: {error}")
     if len(text) > protocol.MAX_TASK_TEXT:
-        raise ResultNotKept(f"the result has {len(text)} bytes as JSON; at most {protocol.MAX_TASK_TEXT} are kept")
-    return text
+        most = protocol.MAX_TASK_TEXT
+        return "", ResultNotKept(f"the task is done, but its result has {len(text)} bytes as JSON; at most {most} are kept")
+    return text, None
 
 
 def decode_result(text: str) -> Any:
