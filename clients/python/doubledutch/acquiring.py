@@ -84,10 +84,9 @@ def acquire(s: Settings, ask: Ask) -> Flow[Got]:
 def _ask_once(s: Settings, ask: Ask, wait: float, poll: float) -> Flow[Union[Got, Problem, None]]:
     """One slice. Returns None if it still waits, what was got, or why nothing was got."""
     request = protocol.acquire(ask.target, ask.key, wait, poll, ask.common)
-    timeout = s.try_timeout + (poll if wait else 0.0)
     before, ask.pending = ask.pending, True
     try:
-        answered = yield from call(s, request, (ask.patience or s.patience) + (poll if wait else 0.0), timeout)
+        answered = yield from call(s, request, ask.patience or s.patience, s.try_timeout, poll=poll if wait else 0.0)
     except Unavailable as error:
         ask.pending = before or isinstance(error, Unknown)
         raise

@@ -116,17 +116,20 @@ class Answered:
 
 
 def call(
-    s: Settings, request: Request, patience: float, timeout: float, backoff: float = BACKOFF_MOST, stream: bool = False
-) -> Flow[Answered]:
+    s: Settings, request: Request, patience: float, timeout: float, backoff: float = BACKOFF_MOST, poll: float = 0.0,
+    stream: bool = False,
+) -> Flow[Answered]:  # fmt: skip
     """Sends a request until there is an answer, at most for `patience` seconds: to one endpoint after the other, at once, and then
-    again after a pause. An endpoint that has not answered after `timeout` is left. Raises Unavailable or Unknown."""
+    again after a pause. An endpoint that has not answered after `timeout` is left. With `poll`, a server may rightly take so much
+    longer; that does not count. Raises Unavailable or Unknown."""
     give_up = s.clock() + patience
     request = _authorised(s, request)
     count = len(s.endpoints)
     unknown, pause, wait = False, 0.0, BACKOFF_FIRST
     for tries in itertools.count(1):
         at, sent = s.first % count, s.clock()
-        reply: Reply = yield Send(s.endpoints[at], request, max(min(timeout, give_up - sent), 0.001), stream)
+        reply: Reply = yield Send(s.endpoints[at], request, max(min(timeout, give_up - sent), 0.001) + poll, stream)
+        give_up += min(s.clock() - sent, poll)
         verdict = _judge(reply)
         if isinstance(verdict, dict):
             assert isinstance(reply, Answer)

@@ -116,7 +116,7 @@ class Transport:
     """Sends requests and keeps connections. Safe for concurrent use, and in a forked child, which makes connections of its own."""
 
     def __init__(self, context: Optional[ssl.SSLContext]) -> None:
-        self._context = context
+        self._context = context  # made when it is needed; both threads would make the same
         self._lock = threading.Lock()  # guards what follows
         self._idle: Dict[Endpoint, List[Connection]] = {}
         self._pid = os.getpid()
@@ -229,6 +229,10 @@ class Transport:
             for connection in idle:
                 connection.forget()
         self._idle, self._pid = {}, os.getpid()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_pid"):
+            self.close()
 
     def renew_lock(self) -> None:
         """Replaces the lock, which another thread may have held at the fork."""

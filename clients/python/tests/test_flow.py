@@ -170,6 +170,12 @@ class FlowTest(unittest.TestCase):
             self.world.result(acquire(self.settings(), self.ask(0)))
         self.assertEqual(len(self.sent), 3)
 
+    def test_a_server_that_is_silent_while_it_may_be_is_left_later(self) -> None:
+        self.script(None, None, answer(200, GRANT))
+        self.world.result(acquire(self.settings(), self.ask(None)))
+        self.assertEqual(self.times()[:2], [0, 15])
+        self.assertAlmostEqual(self.times()[2], 30, delta=0.11)
+
     def test_a_deadlock_is_told(self) -> None:
         self.script(problem(409, "deadlock", cycle=[{"owner": "b"}]))
         with self.assertRaises(Deadlock) as caught:
