@@ -1,0 +1,430 @@
+"""The client with threads against a real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import unittest
+from typing import Any, Callable, Dict, List
+from unittest import mock
+
+from doubledutch import (
+    Client, Deadlock, Event, Held, LeaseLost, NotDone, Refused, ResultNotKept, TaskBusy, TaskFailed, TaskUnknown, Want, current_claim,
+)  # fmt: skip
+
+from .common import SOON, eventually, hasty
+from .server import Server, break_hold, needs_program, plain
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Background(threading.Thread):
+    """Does something in another thread. `result` waits for it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._error: List[BaseException] = []
+        self._value: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._value = self._function()
+        except BaseException as error:
+            self._error.append(error)
+
+    def result(self) -> Any:
+        self.join(SOON)
+        assert not self.is_alive(), "it hangs"
+        if self._error:
+            raise self._error[0]
+        return self._value
+
+
+class ServerCase(unittest.TestCase):
+    """Tests that share a server; each uses names of its own."""
+
+    server: Server
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = Server().start().await_ready()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.server.clean()
+
+    def setUp(self) -> None:
+        self.name = self.id().rpartition(".")[2]
+        self.dd = Client(self.server.url, owner="me", ttl=600, patience=SOON)
+        self.addCleanup(self.dd.close)
+
+    def waiting(self, name: str, count: int) -> None:
+        eventually(f"{count} wait", lambda: self.dd.show(name).queue_length == count)
+
+
+@needs_program
+class LockTest(ServerCase):
+    def test_hold(self) -> None:
+        with self.dd.lock(self.name, metadata="why") as lease:
+            state = self.dd.show(self.name)
+            self.assertEqual((state.held, state.holders[0].owner, state.holders[0].metadata), (True, "me", "why"))
+            self.assertEqual(state.holders[0].token, lease.token)
+            self.assertIsNone(self.dd.try_lock(self.name))
+            with self.assertRaises(Held) as caught:
+                self.dd.lock(self.name, wait=0.05)
+            self.assertEqual((caught.exception.holder or {})["owner"], "me")
+            self.assertTrue(self.dd.verify(self.name, lease.token))
+            self.assertFalse(self.dd.verify(self.name, lease.token + 1))
+        self.assertFalse(self.dd.show(self.name).held)
+        self.assertFalse(self.dd.verify(self.name, lease.token))
+        again = self.dd.try_lock(self.name)
+        assert again is not None
+        self.assertGreater(again.token, lease.token)
+        again.release()
+        again.release()  # does nothing
+
+    def test_verify_all(self) -> None:
+        with self.dd.lock(self.name) as lease:
+            self.assertEqual(self.dd.verify_all([(self.name, lease.token), (self.name, 1 << 50)]), [True, False])
+
+    def test_names_are_any_text(self) -> None:
+        for name in ("a/b", "ü ?#%", "..."):
+            with self.dd.lock(self.name + name) as lease:
+                self.assertEqual(self.dd.show(lease.name).holders[0].token, lease.token)
+
+    def test_waiting_in_slices_keeps_the_order(self) -> None:
+        places: List[Any] = []
+        order: List[str] = []
+
+        def wait(who: str, **options: Any) -> None:
+            with self.dd.lock(self.name, owner=who, **options) as lease:
+                order.append(who)
+                lease.check()
+
+        with mock.patch("doubledutch.acquiring.LONGEST_POLL", 0.05):
+            with self.dd.lock(self.name):
+                first = Background(lambda: wait("first", on_wait=places.append))
+                self.waiting(self.name, 1)
+                second = Background(lambda: wait("second", wait=SOON))
+                self.waiting(self.name, 2)
+                eventually("some slices", lambda: len(places) > 3)
+            first.result()
+            second.result()
+        self.assertEqual(order, ["first", "second"])
+        self.assertEqual((places[0].position, places[-1].queue_length), (1, 2))
+
+    def test_shared_and_slots(self) -> None:
+        with self.dd.lock(self.name, shared=True), self.dd.lock(self.name, shared=True, wait=0):
+            self.assertIsNone(self.dd.try_lock(self.name))
+            self.assertTrue(self.dd.show(self.name).holders[0].shared)
+        gpu = self.name + "gpu"
+        with self.dd.lock(gpu, slots=2), self.dd.lock(gpu, slots=2, wait=0):
+            self.assertIsNone(self.dd.try_lock(gpu, slots=2))
+            with self.assertRaises(Refused) as caught:
+                self.dd.lock(gpu, slots=3)
+            self.assertEqual(caught.exception.problem.code, "mode_mismatch")
+
+    def test_sets(self) -> None:
+        a, b = self.name + "a", self.name + "b"
+        with hasty(), self.dd.lock([a, Want(b, shared=True)]) as lease:
+            self.assertEqual((lease.names, lease.name), ((a, b), a))
+            self.assertIsNone(self.dd.try_lock(a))
+            with self.dd.lock(b, shared=True, wait=0):
+                pass
+        self.assertFalse(self.dd.show(a).held or self.dd.show(b).held)
+
+    def test_a_lock_delay_blocks_after_a_break(self) -> None:
+        with self.assertRaises(LeaseLost), self.dd.lock(self.name, lock_delay=600):
+            break_hold(self.server.url, self.name)
+        self.assertIsNone(self.dd.try_lock(self.name))
+
+    def test_a_broken_lease_is_lost(self) -> None:
+        lost: List[Any] = []
+        with hasty(), self.assertRaises(LeaseLost) as caught:
+            with self.dd.lock(self.name, ttl=30, on_lost=lost.append) as lease:
+                break_hold(self.server.url, self.name)
+                eventually("the callback", lambda: lost)
+                lease.check()
+        problem = caught.exception.problem
+        assert problem is not None
+        self.assertEqual((problem.code, problem.more["by"], problem.more["reason"]), ("broken", "ops", "it hangs"))
+
+    def test_a_loss_is_told_at_the_end_at_the_latest(self) -> None:
+        with self.assertRaises(LeaseLost), self.dd.lock(self.name):
+            break_hold(self.server.url, self.name)
+
+    def test_it_is_renewed(self) -> None:
+        with hasty(), self.dd.lock(self.name, ttl=30) as lease:
+            end = lease._validity.end
+
+            def lifetime() -> float:
+                holder = self.dd.show(self.name).raw["holders"][0]
+                return float(holder["held_for"] + holder["expires_in"])
+
+            eventually("two renewals", lambda: lifetime() > 30.5 and lease._validity.end > end + 0.5)
+
+    def test_being_asked(self) -> None:
+        asked: List[Any] = []
+        with hasty(), self.dd.lock(self.name, ttl=30, on_asked=asked.append) as lease:
+            plain(self.server.url, "POST", f"/v1/locks/{self.name}/ask", {"reason": "new disk"})
+            eventually("the callback", lambda: asked)
+            assert lease.asked is not None
+            self.assertEqual(lease.asked["reason"], "new disk")
+
+    def test_handing_over(self) -> None:
+        with self.dd.lock(self.name) as lease:
+            with self.assertRaises(Refused):
+                lease.hand_over("b")
+            first = Background(lambda: self.dd.lock(self.name, owner="a"))
+            self.waiting(self.name, 1)
+            second = Background(lambda: self.dd.lock(self.name, owner="b"))
+            self.waiting(self.name, 2)
+            lease.hand_over("b")
+            second.result().release()
+            first.result().release()
+
+    def test_a_try_in_vain_leaves_nothing(self) -> None:
+        with self.dd.lock(self.name):
+            self.assertRaises(Held, self.dd.lock, self.name, wait=0.01)
+            self.assertEqual(self.dd.show(self.name).queue_length, 0)
+
+
+@needs_program
+class SessionTest(ServerCase):
+    def test_session(self) -> None:
+        with hasty(), self.dd.session(ttl=30) as session:
+            with session.lock(self.name) as lease, session.lock(self.name, wait=0) as again:  # re-entrance
+                self.assertEqual(lease.token, again.token)
+            self.assertFalse(self.dd.show(self.name).held)
+            session.lock(self.name)
+            session.lock([self.name + "x", self.name + "y"])
+            self.assertIsNone(self.dd.try_lock(self.name))
+            session.check()
+        self.assertFalse(self.dd.show(self.name).held or self.dd.show(self.name + "x").held)
+
+    def test_deadlock(self) -> None:
+        a, b = self.name + "a", self.name + "b"
+        with self.dd.session(owner="one") as one, self.dd.session(owner="two") as two:
+            one.lock(a)
+            with two.lock(b):
+                waits = Background(lambda: one.lock(b))
+                self.waiting(b, 1)
+                with self.assertRaises(Deadlock) as caught:
+                    two.lock(a)
+                self.assertEqual({step["owner"] for step in caught.exception.cycle}, {"one", "two"})
+            waits.result()
+
+    def test_a_session_that_ended(self) -> None:
+        lost: List[Any] = []
+        with hasty(), self.assertRaises(LeaseLost):
+            with self.dd.session(ttl=30, on_lost=lost.append) as session:
+                lease = session.lock(self.name)
+                plain(self.server.url, "DELETE", f"/v1/sessions/{session.id}")
+                eventually("the callback", lambda: lost)
+                self.assertTrue(lease.lost)
+                self.assertRaises(LeaseLost, session.lock, self.name)
+
+
+@needs_program
+class TaskTest(ServerCase):
+    def test_once(self) -> None:
+        runs: List[int] = []
+
+        @self.dd.once(lambda number: f"{self.name}-{number}")
+        def migrate(number: int) -> Dict[str, Any]:
+            claim = current_claim()
+            claim.progress("half of it")
+            runs.append(claim.token)
+            task = self.dd.show_task(claim.name)
+            assert task is not None
+            self.assertEqual((task["progress"], task["attempt"], claim.attempt), ("half of it", 1, 1))
+            return {"version": (number, None)}
+
+        self.assertIsNone(self.dd.show_task(f"{self.name}-42"))
+        threads = [Background(lambda: migrate(42)) for _ in range(5)]
+        self.assertEqual([t.result() for t in threads], [{"version": [42, None]}] * 5)
+        self.assertEqual(len(runs), 1)
+        migrate(43)
+        self.assertEqual(len(runs), 2)
+        self.assertEqual(migrate.__name__, "migrate")
+
+    def test_failures_count(self) -> None:
+        runs: List[int] = []
+
+        @self.dd.once(self.name, max_attempts=2)
+        def fragile() -> None:
+            runs.append(current_claim().attempt)
+            raise ValueError("no luck")
+
+        self.assertRaises(ValueError, fragile)
+        self.assertRaises(ValueError, fragile)
+        with self.assertRaises(TaskFailed) as caught:
+            fragile()
+        self.assertEqual((runs, caught.exception.error), ([1, 2], "ValueError: no luck"))
+
+    def test_the_next_attempt_has_to_wait(self) -> None:
+        fragile = self.dd.once(self.name, retry_delay=600, wait=0.01)(lambda: 1 / 0)
+        self.assertRaises(ZeroDivisionError, fragile)
+        self.assertRaises(TaskBusy, fragile)
+
+    def test_busy(self) -> None:
+        begun, end = threading.Event(), threading.Event()
+
+        def work() -> int:
+            begun.set()
+            end.wait(SOON)
+            return 1
+
+        first = Background(self.dd.once(self.name)(work))
+        self.assertTrue(begun.wait(SOON))
+        self.assertRaises(TaskBusy, self.dd.once(self.name, wait=0)(work))
+        second = Background(self.dd.once(self.name)(work))
+        end.set()
+        self.assertEqual((first.result(), second.result()), (1, 1))
+
+    def test_at_most_once(self) -> None:
+        runs: List[int] = []
+
+        @self.dd.once(self.name, at_most_once=True)
+        def pay() -> None:
+            runs.append(1)
+            raise (NotDone("the bank is closed") if len(runs) == 1 else ConnectionError("lost"))
+
+        self.assertRaises(NotDone, pay)
+        self.assertRaises(ConnectionError, pay)
+        self.assertRaises(TaskUnknown, pay)
+        self.assertEqual(len(runs), 2)
+
+    def test_a_result_that_is_not_kept(self) -> None:
+        self.assertRaises(ResultNotKept, self.dd.once(self.name)(object))
+        self.assertIsNone(self.dd.once(self.name)(object)())
+
+    def test_kept_for_no_time(self) -> None:
+        runs: List[int] = []
+        often = self.dd.once(self.name, keep=0)(lambda: runs.append(1))
+        often()
+        often()
+        self.assertEqual(len(runs), 2)
+
+    def test_schedules(self) -> None:
+        for i, plan in enumerate([{"every": 86400.0 * 300}, {"cron": "30 2 29 2 *", "zone": "Europe/Zurich"}]):
+            runs: List[int] = []
+
+            @self.dd.once(f"{self.name}{i}", **plan)  # type: ignore[arg-type]
+            def nightly() -> str:
+                runs.append(1)
+                assert current_claim().slot is not None
+                return "done"
+
+            self.assertEqual((nightly(), nightly(), len(runs)), ("done", "done", 1))
+
+    def test_a_lost_claim(self) -> None:
+        lost: List[Any] = []
+
+        def work() -> None:
+            token = current_claim().token
+            plain(self.server.url, "DELETE", f"/v1/tasks/{self.name}?token={token}")
+            eventually("the callback", lambda: lost)
+            current_claim().check()
+
+        with hasty():
+            self.assertRaises(LeaseLost, self.dd.once(self.name, ttl=30, on_lost=lost.append)(work))
+
+
+@needs_program
+class OthersTest(ServerCase):
+    def test_an_election(self) -> None:
+        with self.dd.campaign(self.name, owner="one", value="http://one") as office:
+            self.assertEqual(self.dd.show(self.name).holders[0].metadata, "http://one")
+            next_one = Background(lambda: self.dd.campaign(self.name, owner="two", ttl=600))
+            self.waiting(self.name, 1)
+        after = next_one.result()
+        self.assertGreater(after.token, office.token)
+        after.release()
+
+    def test_events(self) -> None:
+        with self.dd.events(self.name) as events, self.dd.events(lock=self.name + "b") as of_b:
+            with self.dd.lock(self.name + "a"):
+                pass
+            with self.dd.lock(self.name + "b") as lease:
+                pass
+            self.dd.once(self.name + "t")(lambda: None)()
+            found: List[Event] = [next(events) for _ in range(6)]
+            kinds = [f"{e.name[len(self.name):]} {e.kind}" for e in found]
+            self.assertEqual(kinds, ["a granted", "a released", "b granted", "b released", "t task_claimed", "t task_done"])
+            first = next(of_b)
+            self.assertEqual((first.kind, first.token, first.data["owner"]), ("granted", lease.token, "me"))
+
+    def script(self, text: str) -> "subprocess.CompletedProcess[bytes]":
+        head = f"import doubledutch, os, sys\ndd = doubledutch.Client({self.server.url!r}, ttl=600)\nname = {self.name!r}\n"
+        env = {**os.environ, "PYTHONPATH": HERE}
+        return subprocess.run([sys.executable, "-c", head + text], env=env, capture_output=True, timeout=SOON)
+
+    def test_the_end_of_the_program_releases(self) -> None:
+        done = self.script("lease = dd.lock(name)\ndd.session().lock(name + 'x')\nprint(lease.token)")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertGreater(int(done.stdout), 0)
+        self.assertFalse(self.dd.show(self.name).held or self.dd.show(self.name + "x").held)
+
+    def test_the_end_of_a_forked_child_does_not(self) -> None:
+        done = self.script(
+            "lease = dd.lock(name)\n"
+            "if os.fork() == 0:\n    sys.exit(0)\n"
+            "os.wait()\nlease.check()\nassert dd.show(name).held\nlease.release()"
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+@needs_program
+class OwnServerTest(unittest.TestCase):
+    def serve(self, *flags: str, **options: Any) -> Server:
+        server = Server(*flags, **options)
+        self.addCleanup(server.clean)
+        return server.start().await_ready()
+
+    def test_api_key(self) -> None:
+        server = self.serve(env={"DOUBLEDUTCH_API_KEY": "right"})
+        with Client(server.url, api_key="right", ttl=600).lock("a"):
+            pass
+        with self.assertRaises(Refused) as caught:
+            Client(server.url, api_key="wrong").lock("a")
+        self.assertEqual(caught.exception.problem.code, "unauthorized")
+
+    def test_a_killed_server_comes_back(self) -> None:
+        server = self.serve(volatile=False)
+        dd = Client(server.url, ttl=600, patience=SOON)
+        with hasty(), mock.patch("doubledutch.acquiring.LONGEST_POLL", 0.2), dd.lock("a", ttl=60) as lease:
+            waits = Background(lambda: dd.lock("a", ttl=600, owner="waiter"))
+            eventually("one waits", lambda: dd.show("a").queue_length == 1)
+            with dd.events() as events:
+                server.kill()
+                server.start().await_ready()
+                self.assertIn(next(events).kind, ("missed", "queued"))
+            end = lease._validity.end
+            eventually("a renewal", lambda: lease._validity.end > end)
+            lease.check()
+        after = waits.result()
+        self.assertGreater(after.token, lease.token)
+        after.release()
+
+    def test_the_program_ends_without_a_server(self) -> None:
+        server = self.serve()
+        text = (
+            f"import doubledutch, os\ndd = doubledutch.Client({server.url!r}, ttl=600)\nlease = dd.lock('a')\n"
+            "print('held', flush=True)\ninput()\n"
+        )
+        env = {**os.environ, "PYTHONPATH": HERE}
+        with subprocess.Popen([sys.executable, "-c", text], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            self.assertEqual(program.stdout.readline(), b"held\n")
+            server.kill()
+            program.communicate(b"\n", timeout=SOON)
+            self.assertEqual(program.returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
