@@ -12,10 +12,28 @@ from unittest import mock
 
 import doubledutch
 from doubledutch import Client, Held, LeaseLost, Refused, TaskFailed, Unavailable, Unknown
-from doubledutch.validity import FORKED
 
-from .common import SOON, FakeCase, eventually, hasty
+from .common import SOON, FakeCase, eventually, hasty, run_script
 from .fake import DROP, HANG, Action, Heard, lock_server, raw, say, stream
+
+FORKS = """
+lease = dd.lock("a")
+if os.fork() == 0:
+    assert lease.remaining() == 0 and lease.lost
+    try:
+        with lease:
+            pass
+    except doubledutch.LeaseLost as error:
+        assert "forked" in str(error), error
+        with dd.lock("b"):  # the client itself can be used
+            print("child", flush=True)
+        sys.exit(0)
+    sys.exit("the child had the lease")
+assert os.wait()[1] == 0
+lease.check()
+lease.release()
+print("parent")
+"""
 
 EVENT = b'id: %d\nevent: granted\ndata: {"name":"a","token":%d}\n\n'
 
@@ -165,30 +183,12 @@ class LockTest(FakeCase):
 
     def test_a_forked_child_has_no_lease(self) -> None:
         server = self.serve(lock_server)
-        dd = Client(server.url)
-        lease = dd.lock("a", ttl=600)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                assert lease.remaining() == 0 and lease.lost
-                try:
-                    with lease:
-                        pass
-                except LeaseLost as error:
-                    code = 0 if FORKED in str(error) else 2
-                if code == 0:
-                    with dd.lock("b", ttl=600):  # the client itself can be used
-                        pass
-                    doubledutch.lease._release_at_exit()
-            finally:
-                os._exit(code)
-        self.assertEqual(os.waitpid(child, 0)[1], 0)
-        mine = [h for h in server.heard if h.headers.get("lock-key", h.body.get("key")) == lease.key]
-        self.assertEqual([h.method for h in mine], ["POST"])
-        lease.check()
-        lease.release()
-        self.assertEqual(server.heard[-1].headers["lock-key"], lease.key)
+        done = run_script(server.url, FORKS)
+        self.assertEqual((done.returncode, done.stderr, done.stdout), (0, b"", b"child\nparent\n"))
+        first, child, released, last = server.heard  # the lock of the parent, and that of the child between them
+        self.assertEqual((first.path, child.path, released.method, last.method), ("/v1/locks/a", "/v1/locks/b", "DELETE", "DELETE"))
+        self.assertEqual(released.headers["lock-key"], child.body["key"])
+        self.assertEqual(last.headers["lock-key"], first.body["key"])
 
     def test_many_threads(self) -> None:
         server = self.serve(lock_server)

@@ -14,10 +14,8 @@ from doubledutch import (
     Client, Deadlock, Event, Held, LeaseLost, NotDone, Refused, ResultNotKept, TaskBusy, TaskFailed, TaskUnknown, Want, current_claim,
 )  # fmt: skip
 
-from .common import SOON, eventually, hasty
+from .common import HERE, SOON, eventually, hasty, run_script
 from .server import Server, break_hold, needs_program, plain
-
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Background(threading.Thread):
@@ -359,10 +357,8 @@ class OthersTest(ServerCase):
             first = next(of_b)
             self.assertEqual((first.kind, first.token, first.data["owner"]), ("granted", lease.token, "me"))
 
-    def script(self, text: str) -> "subprocess.CompletedProcess[bytes]":
-        head = f"import doubledutch, os, sys\ndd = doubledutch.Client({self.server.url!r}, ttl=600)\nname = {self.name!r}\n"
-        env = {**os.environ, "PYTHONPATH": HERE}
-        return subprocess.run([sys.executable, "-c", head + text], env=env, capture_output=True, timeout=SOON)
+    def script(self, text: str) -> Any:
+        return run_script(self.server.url, f"name = {self.name!r}\n{text}")
 
     def test_the_end_of_the_program_releases(self) -> None:
         done = self.script("lease = dd.lock(name)\ndd.session().lock(name + 'x')\nprint(lease.token)")
