@@ -59,6 +59,8 @@ class Got:
 def acquire(s: Settings, ask: Ask) -> Flow[Got]:
     """Stands in the queue, in slices, until the lock is ours or the wait is over. For a task, until it is ours or over. Raises Held,
     Deadlock, Refused, Unavailable, Unknown, or LeaseLost if it is for a session that is lost."""
+    if ask.wait is not None and not ask.wait >= 0:
+        raise ValueError("wait must be a number of seconds, 0 or more; None waits for ever")
     poll = min(ask.ttl / 3, LONGEST_POLL)
     until = math.inf if ask.wait is None else s.clock() + ask.wait
     keys = 1
@@ -114,16 +116,16 @@ def _accept(s: Settings, ask: Ask, answered: Answered) -> Flow[Optional[Got]]:
     """Takes a grant. One whose answer took long is renewed first; None if that shows that it is gone."""
     if ask.session is not None:
         return Got(answered.members, None)
-    members = answered.members
-    ttl = float(members["ttl"])
-    validity = Validity(s.clock, answered.sent, float(members["expires_in"]), s.margin_of(ttl))
+    ttl, expires_in = protocol.lease_of(answered.members)
+    validity = Validity(s.clock, answered.sent, expires_in, s.margin_of(ttl))
     while validity.remaining() < ttl / 2:
         renewed = yield from call(s, protocol.renew(ask.target, ask.key), ask.patience or s.patience, s.try_timeout)
         if renewed.problem is not None:
             ask.key, ask.pending = protocol.new_key(), False
             return None
-        validity = Validity(s.clock, renewed.sent, float(renewed.members["expires_in"]), s.margin_of(ttl))
-    return Got(members, validity)
+        ttl, expires_in = protocol.lease_of(renewed.members)
+        validity = Validity(s.clock, renewed.sent, expires_in, s.margin_of(ttl))
+    return Got(answered.members, validity)
 
 
 def _refusal(problem: Problem) -> Refused:
@@ -146,7 +148,7 @@ def open_session(s: Settings, session: str, ttl: float, owner: str, metadata: Op
         answered = yield from call(s, request, s.patience, s.try_timeout)
         if answered.problem is not None:
             raise Refused(answered.problem)
-        validity = Validity(s.clock, answered.sent, float(answered.members["expires_in"]), s.margin_of(ttl))
+        validity = Validity(s.clock, answered.sent, protocol.lease_of(answered.members)[1], s.margin_of(ttl))
         if validity.remaining() >= ttl / 2 or tries == KEYS_A_TRY:
             break
         request = protocol.renew_session(session)
@@ -191,7 +193,7 @@ def renew_once(s: Settings, k: Keeping, request: Optional[Request] = None) -> Fl
         if asked is not None and asked != k.asked and (k.asked or {}).get("since") != asked.get("since"):
             notify(k.on_asked, asked)
         k.asked = asked
-        return k.validity.extend(answered.sent, float(answered.members["expires_in"]))
+        return k.validity.extend(answered.sent, protocol.lease_of(answered.members)[1])
     if problem.status in (404, 409):
         k.validity.lose(str(problem), problem)
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import ssl
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, cast
 
@@ -159,6 +160,9 @@ class Client:
         plan = Plan(keep, max_attempts, retry_delay, at_most_once, every, cron, zone, at_least)
 
         def decorate(function: Function) -> Function:
+            if inspect.iscoroutinefunction(function):
+                raise TypeError("coroutine functions are for the client of doubledutch.aio")
+
             @functools.wraps(function)
             def do_once(*args: Any, **kwargs: Any) -> Any:
                 task = tasks.name_for(name, args, kwargs)

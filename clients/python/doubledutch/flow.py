@@ -112,7 +112,7 @@ class Answered:
 
     @property
     def problem(self) -> Optional[Problem]:
-        return protocol.problem_of(self.answer) if self.answer.status >= 400 else None
+        return protocol.problem_of(self.answer) if self.answer.status >= 300 else None
 
 
 def call(

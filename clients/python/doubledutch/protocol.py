@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import quote, urlencode
 
-from .errors import Problem
+from .errors import Problem, Unknown
 from .wire import Answer, Request
 
 KEY_ALPHABET = string.digits + string.ascii_letters
@@ -178,8 +178,17 @@ def members_of(answer: Answer) -> Optional[Json]:
     return value if isinstance(value, dict) else None
 
 
+def lease_of(members: Json) -> Tuple[float, float]:
+    """The ttl and expires_in of a grant or renewal. Raises Unknown if they are not there: then somebody else than a DoubleDutch server
+    has answered."""
+    ttl, expires_in = members.get("ttl"), members.get("expires_in")
+    if not isinstance(ttl, (int, float)) or not isinstance(expires_in, (int, float)):
+        raise Unknown("an answer is not one of DoubleDutch: it tells no lifetime")
+    return float(ttl), float(expires_in)
+
+
 def problem_of(answer: Answer) -> Problem:
-    """What an answer of 400 or more says; without a problem document (a proxy's page), its status says it all."""
+    """What an answer of 300 or more says; without a problem document (a proxy's page), its status says it all."""
     members = members_of(answer) or {}
     text = answer.body[:200].decode("utf-8", "replace").strip()
     return Problem(

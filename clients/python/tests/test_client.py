@@ -11,6 +11,7 @@ from typing import Any, List
 from unittest import mock
 
 import doubledutch
+import doubledutch.aio
 from doubledutch import Client, Held, LeaseLost, Refused, TaskFailed, Unavailable, Unknown
 
 from .common import SOON, FakeCase, eventually, hasty, run_script
@@ -229,6 +230,13 @@ class TaskTest(FakeCase):
         with self.assertRaises(TaskFailed) as caught:
             Client(server.url).once("t")(lambda: 1)()
         self.assertEqual(caught.exception.error, "ValueError: x")
+
+    def test_functions_of_the_wrong_kind(self) -> None:
+        async def later() -> None:
+            pass
+
+        self.assertRaises(TypeError, Client("http://a").once("t"), later)
+        self.assertRaises(TypeError, doubledutch.aio.Client("http://a").once("t"), lambda: 1)
 
     def test_nobody_has_a_claim_outside(self) -> None:
         self.assertRaises(LookupError, doubledutch.current_claim)

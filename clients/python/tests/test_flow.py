@@ -176,6 +176,20 @@ class FlowTest(unittest.TestCase):
         self.assertEqual(self.times()[:2], [0, 15])
         self.assertAlmostEqual(self.times()[2], 30, delta=0.11)
 
+    def test_nonsense_is_no_grant(self) -> None:
+        for nonsense in (answer(200, {}), answer(200, {"ttl": "x", "expires_in": 3})):
+            self.setUp()
+            self.script(nonsense)
+            ask = self.ask(0)
+            self.assertRaises(Unknown, self.world.result, acquire(self.settings(), ask))
+            self.assertTrue(ask.pending)
+            valid = self.valid()
+            self.world.result(keep(self.settings(), self.keeping(valid)))
+            self.assertIn("not one of DoubleDutch", valid.why_lost())
+        self.script(Answer(302, {"location": "x"}, b""))
+        self.assertRaises(Refused, self.world.result, acquire(self.settings(), self.ask(0)))
+        self.assertRaises(ValueError, self.world.result, acquire(self.settings(), self.ask(-1)))
+
     def test_a_deadlock_is_told(self) -> None:
         self.script(problem(409, "deadlock", cycle=[{"owner": "b"}]))
         with self.assertRaises(Deadlock) as caught:

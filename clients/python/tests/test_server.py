@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 from typing import Any, Callable, Dict, List
 from unittest import mock
 
 from doubledutch import (
-    Client, Deadlock, Event, Held, LeaseLost, NotDone, Refused, ResultNotKept, TaskBusy, TaskFailed, TaskUnknown, Want, current_claim,
+    Client, Deadlock, Event, Held, LeaseLost, NotDone, Refused, ResultNotKept, TaskBusy, TaskFailed, TaskUnknown, Unavailable, Want, current_claim,
 )  # fmt: skip
+from doubledutch.aio import Client as AsyncClient
 
 from .common import HERE, SOON, eventually, hasty, run_script
-from .server import Server, break_hold, needs_program, plain
+from .server import PROGRAM, Server, break_hold, needs_program, plain
 
 
 class Background(threading.Thread):
@@ -389,6 +394,26 @@ class OwnServerTest(unittest.TestCase):
         with self.assertRaises(Refused) as caught:
             Client(server.url, api_key="wrong").lock("a")
         self.assertEqual(caught.exception.problem.code, "unauthorized")
+
+    def test_tls(self) -> None:
+        certs = tempfile.mkdtemp(prefix="doubledutch-python")
+        self.addCleanup(shutil.rmtree, certs)
+        subprocess.run([PROGRAM, "cluster", "certs", certs, "n1"], check=True, capture_output=True)
+        server = self.serve("--tls-cert", f"{certs}/n1.pem", "--tls-key", f"{certs}/n1-key.pem", scheme="https")
+        context = ssl.create_default_context(cafile=f"{certs}/ca.pem")
+        context.check_hostname = False  # these certificates are for nodes, and have no addresses
+        with Client(server.url, ttl=600, ssl_context=context) as dd, dd.lock("a") as lease:
+            self.assertTrue(dd.verify("a", lease.token))
+
+        async def main() -> None:
+            async with AsyncClient(server.url, ttl=600, ssl_context=context) as dd, dd.lock("a") as lease:
+                self.assertTrue(await dd.verify("a", lease.token))
+
+        asyncio.run(main())
+        for strange in (ssl.create_default_context(), None):
+            with self.assertRaises(Unavailable) as caught:
+                Client(server.url, patience=0.1, ssl_context=strange).lock("a", wait=0)
+            self.assertIn("certificate", str(caught.exception))
 
     def test_a_killed_server_comes_back(self) -> None:
         server = self.serve(volatile=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import ssl
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, cast
 
@@ -166,6 +167,9 @@ class Client:
         plan = Plan(keep, max_attempts, retry_delay, at_most_once, every, cron, zone, at_least)
 
         def decorate(function: Function) -> Function:
+            if not inspect.iscoroutinefunction(function):
+                raise TypeError("the client of doubledutch.aio runs coroutine functions only: async def")
+
             @functools.wraps(function)
             async def do_once(*args: Any, **kwargs: Any) -> Any:
                 task = tasks.name_for(name, args, kwargs)

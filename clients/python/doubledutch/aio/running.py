@@ -49,7 +49,14 @@ class Runner:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        task.add_done_callback(_look_at)
         return task
+
+
+def _look_at(task: "asyncio.Task[Any]") -> None:
+    """Nobody may be there any more for what it raised: whoever waited for it may have been cancelled."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Keeper:
