@@ -98,13 +98,25 @@ class FakeTest(FakeCase):
                 self.assertEqual(bad.heard[0].body["key"], good.heard[0].body["key"])
 
     def test_nobody_answers(self) -> None:
-        async def main(url: str) -> None:
-            await Client(url, patience=0.3).lock("a", wait=0)
+        now = [0.0]
 
+        async def main(url: str) -> None:
+            dd = Client(url, patience=0.3)
+            if url != refusing:
+                dd._settings.clock = lambda: now[0]
+                dd._settings.patience = SOON
+            await dd.lock("a", wait=0)
+
+        def act(h: Heard) -> Action:
+            if h.method == "DELETE":
+                return lock_server(h)
+            now[0] += 2 * SOON  # more than the patience
+            return DROP
+
+        refusing, server = refusing_port(), self.serve(act)
         with self.assertRaises(Unavailable) as caught:
-            run(lambda: main(refusing_port()))
+            run(lambda: main(refusing))
         self.assertNotIsInstance(caught.exception, Unknown)
-        server = self.serve(lambda h: DROP if h.method == "POST" else say(200, {"released": True}))
         self.assertRaises(Unknown, run, lambda: main(server.url))
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 

@@ -104,9 +104,19 @@ class TransportTest(FakeCase):
             self.assertTrue(Client(["http://slow.invalid", good.url], try_timeout=0.2, patience=SOON).verify("a", 1))
 
     def test_the_give_up_of_what_is_unknown(self) -> None:
-        server = self.serve(lambda h: DROP if h.method == "POST" else say(200, {"released": True}))
+        now = [0.0]
+
+        def act(h: Heard) -> Action:
+            if h.method == "DELETE":
+                return lock_server(h)
+            now[0] += 100  # more than the patience
+            return DROP
+
+        server = self.serve(act)
+        dd = Client(server.url)
+        dd._settings.clock = lambda: now[0]
         with self.assertRaises(Unknown):
-            Client(server.url, patience=0.3).lock("a", wait=0)
+            dd.lock("a", wait=0)
         self.assertEqual(server.heard[-1].method, "DELETE")
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 

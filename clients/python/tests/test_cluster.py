@@ -11,9 +11,9 @@ from unittest import mock
 from doubledutch import Client
 from doubledutch.aio import Client as AsyncClient
 
+from .cases import Background
 from .common import SOON, eventually, hasty
 from .server import Cluster, Server, needs_program
-from .test_server import Background
 
 
 @needs_program

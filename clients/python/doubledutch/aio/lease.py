@@ -11,7 +11,7 @@ from typing import Any, Awaitable, Callable, Dict, Generator, Generic, Optional,
 from .. import protocol
 from ..acquiring import Ask, Got, Keeping, Place, give_up, open_session, release
 from ..errors import Held, LeaseLost, Refused
-from ..flow import GIVE_UP_WITHIN, call
+from ..flow import call
 from ..protocol import Names, Target
 from ..tasks import report_progress
 from ..validity import Validity
