@@ -3,6 +3,7 @@ package ddtest_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,5 +54,30 @@ func TestMisuseIsTold(t *testing.T) {
 		if said := saying(&victim{TB: t}, f); !strings.Contains(said, want) {
 			t.Errorf("it said %q, want %q", said, want)
 		}
+	}
+}
+
+// lines is a test whose log is kept.
+type lines struct {
+	testing.TB
+	mu   sync.Mutex // guards said
+	said []string
+}
+
+func (l *lines) Logf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = append(l.said, fmt.Sprintf(format, args...))
+}
+
+func TestVerbose(t *testing.T) {
+	l := &lines{TB: t}
+	t.Run("server", func(t *testing.T) {
+		l.TB = t
+		s := ddtest.Start(l, ddtest.Verbose())
+		want(t, acquire(t, s, "a", `{}`), 200, "")
+	})
+	if all := strings.Join(l.said, "\n"); !strings.Contains(all, "msg=request") || strings.HasSuffix(all, "\n") {
+		t.Errorf("it logged %q", all)
 	}
 }
