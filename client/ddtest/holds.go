@@ -156,7 +156,7 @@ func (s *Server) Take(name string) *Rival {
 	s.poll("take "+name, func(ctx context.Context, n *node.Node) (err error) {
 		out, err = n.Acquire(ctx, &command.Acquire{
 			Name: name, Key: r.key, Ttl: int64(24 * time.Hour), Owner: "rival", Metadata: "taken by ddtest",
-		})
+		}, node.Slice{})
 		return err
 	})
 	if out.Code != locktable.Granted {
