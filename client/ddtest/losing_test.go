@@ -19,7 +19,7 @@ func makeReport(ctx context.Context, c *client.Client, to *archive) error {
 	if err != nil {
 		return err
 	}
-	defer lease.Unlock(ctx)
+	defer func() { _ = lease.Unlock(ctx) }()
 	ctx, cancel := lease.With(ctx)
 	defer cancel()
 	for page := range 10 {
