@@ -20,10 +20,10 @@ func makeReport(ctx context.Context, c *client.Client, to *archive) error {
 		return err
 	}
 	defer func() { _ = lease.Unlock(ctx) }()
-	ctx, cancel := lease.With(ctx)
+	work, cancel := lease.With(ctx) // ends with the lease
 	defer cancel()
 	for page := range 10 {
-		if err := compute(ctx); err != nil {
+		if err := compute(work); err != nil {
 			return err
 		}
 		if err := to.write(lease.Token(), fmt.Sprint("page ", page)); err != nil {
