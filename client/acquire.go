@@ -113,7 +113,7 @@ func (c *Client) newAcquiring(names []string, set bool, o *lockOptions) *acquiri
 	case o.session != nil:
 		a.body.Session, a.waits.ttl = o.session.id, o.session.keeper.ttl
 	case o.ttl == 0:
-		a.waits.ttl, a.body.TTL = DefaultTTL, inSeconds(DefaultTTL)
+		a.waits.ttl = DefaultTTL // it is the server's, and could be less
 	}
 	if set {
 		a.path = "/v1/locks"

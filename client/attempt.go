@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -117,8 +118,9 @@ func (c *Client) explain(to *endpoint, err error) error {
 	}
 	var op *net.OpError
 	var dns *net.DNSError
-	dialled := errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns)
-	return &noAnswerError{base: to.base, err: err, unsent: dialled}
+	var certificate *tls.CertificateVerificationError
+	unsent := errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns) || errors.As(err, &certificate)
+	return &noAnswerError{base: to.base, err: err, unsent: unsent}
 }
 
 func wasSent(err error) bool {
