@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,5 +125,65 @@ func TestRealTaskEvents(t *testing.T) {
 	}
 	if last.Name != "t" || last.Status != client.TaskDone || last.Attempt != 1 || last.Result != "42" {
 		t.Errorf("event %+v", last)
+	}
+}
+
+// forgetful carries every request to the server, and loses the first answer to each kind of request that asks for a change.
+type forgetful struct {
+	mu   sync.Mutex // guards seen
+	seen map[string]bool
+}
+
+func (f *forgetful) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	what := req.Method + " " + req.URL.Path
+	if err != nil || f.seen[what] || req.Method == http.MethodGet {
+		return resp, err
+	}
+	f.seen[what] = true
+	_ = resp.Body.Close()
+	return nil, errors.New("the answer is lost")
+}
+
+// T8: a repetition is the same request, for everything that can be asked.
+func TestRealLostAnswers(t *testing.T) {
+	c, ctx := open(t, client.WithHTTPClient(&http.Client{Transport: &forgetful{seen: map[string]bool{}}})), within(t)
+	l := must[*client.Lease](t)(c.TryLock(ctx, "x"))
+	if l.Token() != 1 {
+		t.Errorf("token %d", l.Token())
+	}
+	before := l.Deadline()
+	l.RenewNow()
+	waitFor(t, func() bool { return l.Deadline().After(before.Add(time.Millisecond)) })
+	unlock(t, l)
+	unlock(t, must[*client.Lease](t)(c.TryLockAll(ctx, []string{"a", "b"})))
+
+	s := must[*client.Session](t)(c.Open(ctx))
+	a := must[*client.Lease](t)(s.TryLock(ctx, "y"))
+	b := must[*client.Lease](t)(s.Lock(ctx, "y"))
+	unlock(t, a)
+	if !must[*client.LockInfo](t)(c.Get(ctx, "y")).Held {
+		t.Error("one of two was unlocked twice")
+	}
+	unlock(t, b)
+	if err := s.End(ctx); err != nil {
+		t.Error(err)
+	}
+
+	n := 0
+	done := must[*client.Done](t)(c.Once(ctx, "t", func(ctx context.Context, claim *client.Claim) (string, error) {
+		n++
+		return "42", claim.Progress(ctx, "half")
+	}))
+	if n != 1 || !done.Mine || done.Attempt != 1 {
+		t.Errorf("%d runs, %+v", n, done)
+	}
+	boom := errors.New("boom")
+	_, err := c.Once(ctx, "f", func(context.Context, *client.Claim) (string, error) { return "", boom })
+	wantErr(t, err, boom)
+	if info := must[*client.TaskInfo](t)(c.Task(ctx, "f")); info.Status != client.TaskOpen || info.Attempt != 1 {
+		t.Errorf("task %+v", info)
 	}
 }
