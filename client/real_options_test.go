@@ -40,11 +40,12 @@ func TestRealInSession(t *testing.T) {
 
 // A lock whose holder was cut off is kept from everybody for the delay. The holder knows that it is lost.
 func TestRealLockDelay(t *testing.T) {
+	t.Parallel()
 	address, stop := serve()
 	t.Cleanup(stop)
 	ctx, line := within(t), &cable{}
 	c := dial(t, address, client.WithHTTPClient(&http.Client{Transport: line}))
-	l := must[*client.Lease](t)(c.Lock(ctx, "x", client.TTL(300*time.Millisecond), client.LockDelay(time.Hour)))
+	l := must[*client.Lease](t)(c.Lock(ctx, "x", client.TTL(3*time.Second), client.LockDelay(time.Hour)))
 	line.cut.Store(true)
 	<-l.Lost()
 	wantErr(t, l.Err(), client.ErrLost)
@@ -61,6 +62,7 @@ func TestRealLockDelay(t *testing.T) {
 }
 
 func TestRealAtMostOnce(t *testing.T) {
+	t.Parallel()
 	address, stop := serve()
 	t.Cleanup(stop)
 	ctx, line := within(t), &cable{}
@@ -77,13 +79,14 @@ func TestRealAtMostOnce(t *testing.T) {
 		})
 		return "paid", nil
 	}
-	_, err := c.Once(ctx, "payout", pays, client.AtMostOnce(), client.TTL(300*time.Millisecond))
+	_, err := c.Once(ctx, "payout", pays, client.AtMostOnce(), client.TTL(3*time.Second))
 	wantErr(t, err, client.ErrLost)
 	_, err = other.Once(ctx, "payout", pays, client.AtMostOnce())
 	wantErr(t, err, client.ErrUnsettled)
 }
 
 func TestRealKeepAndDelays(t *testing.T) {
+	t.Parallel()
 	c, ctx := open(t), within(t)
 	n := 0
 	works := func(context.Context, *client.Claim) (string, error) { n++; return "", nil }
@@ -106,6 +109,36 @@ func TestRealKeepAndDelays(t *testing.T) {
 	}
 	if n != 0 {
 		t.Errorf("%d runs within the hour", n)
+	}
+}
+
+// Who gives up before the work has begun leaves nothing behind.
+func TestRealTaskGivenUp(t *testing.T) {
+	c, ctx := open(t), within(t)
+	begun, stop := make(chan struct{}), make(chan struct{})
+	first := make(chan error, 1)
+	go func() {
+		_, err := c.Once(ctx, "t", func(context.Context, *client.Claim) (string, error) {
+			close(begun)
+			<-stop
+			return "42", nil
+		})
+		first <- err
+	}()
+	<-begun
+	waits, giveUp := context.WithCancel(ctx)
+	second := make(chan error, 1)
+	go func() {
+		_, err := c.Once(waits, "t", func(context.Context, *client.Claim) (string, error) { return "", nil })
+		second <- err
+	}()
+	waitFor(t, func() bool { return must[*client.TaskInfo](t)(c.Task(ctx, "t")).QueueLength == 1 })
+	giveUp()
+	wantErr(t, <-second, context.Canceled)
+	waitFor(t, func() bool { return must[*client.TaskInfo](t)(c.Task(ctx, "t")).QueueLength == 0 })
+	close(stop)
+	if err := <-first; err != nil {
+		t.Error(err)
 	}
 }
 
