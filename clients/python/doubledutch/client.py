@@ -32,7 +32,7 @@ class Client:
         owner: Optional[str] = None,
         ttl: float = 30.0,
         patience: float = 15.0,
-        try_timeout: float = 5.0,
+        try_timeout: float = 3.0,
         margin: Optional[float] = None,
         ssl_context: Optional[ssl.SSLContext] = None,
     ) -> None:

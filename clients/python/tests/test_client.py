@@ -130,7 +130,7 @@ class LockTest(FakeCase):
             lease.check()
         acquire, release = server.heard
         self.assertEqual(acquire.path, "/v1/locks/a%2Fb")
-        self.assertEqual({**acquire.body, "key": ""}, {"ttl": 600, "wait": -1, "poll": 10, "owner": "me", "metadata": "why",
+        self.assertEqual({**acquire.body, "key": ""}, {"ttl": 600, "wait": -1, "poll": 1, "owner": "me", "metadata": "why",
                                                        "lock_delay": 2, "key": ""})  # fmt: skip
         self.assertEqual((release.method, release.headers["lock-key"]), ("DELETE", lease.key))
         self.assertEqual({h.headers["authorization"] for h in server.heard}, {"Bearer s3cret"})
