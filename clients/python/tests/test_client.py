@@ -186,6 +186,8 @@ class LockTest(FakeCase):
             signal.pthread_kill(main, signal.SIGINT)
             return HANG
 
+        # A shell that started this in the background may have let SIGINT be ignored.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         server = self.serve(act)
         with self.assertRaises(KeyboardInterrupt):
             Client(server.url, try_timeout=SOON).lock("a")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 import unittest
 from typing import Any, Callable, Dict, List, Optional, Tuple
+from unittest import mock
 
 from doubledutch import protocol, tasks
 from doubledutch.acquiring import Ask, Keeping, Place, acquire, keep, open_session, release
+from doubledutch.clock import best_clock
 from doubledutch.errors import Deadlock, Held, LeaseLost, NotDone, Refused, TaskBusy, TaskFailed, TaskUnknown, Unavailable, Unknown
 from doubledutch.flow import Send, call
 from doubledutch.model import EventReader
@@ -359,6 +363,14 @@ class FlowTest(unittest.TestCase):
 
 
 class ValidityTest(unittest.TestCase):
+    @unittest.skipUnless(sys.platform == "linux", "the clock that goes on during suspension has another name elsewhere")
+    def test_the_clock_goes_on_during_suspension(self) -> None:
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        read = best_clock()()
+        self.assertTrue(before <= read <= time.clock_gettime(time.CLOCK_BOOTTIME))
+        with mock.patch("time.clock_gettime", side_effect=OSError):
+            self.assertIs(best_clock(), time.monotonic)
+
     def test_a_suspended_machine_loses(self) -> None:
         now = [0.0]
         valid = Validity(lambda: now[0], 0, 30, 0.5)
