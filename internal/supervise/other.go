@@ -2,16 +2,14 @@
 
 package supervise
 
-import "os"
-
 // Signals is empty on this system.
 type Signals struct{}
 
 // Listen returns an empty Signals.
 func Listen() *Signals { return &Signals{} }
 
-// Interrupted is never closed on this system.
-func (*Signals) Interrupted() (ended <-chan os.Signal, stop func()) { return nil, func() {} }
+// Until never calls f on this system.
+func (*Signals) Until(f func()) (stop func() (called bool)) { return func() bool { return false } }
 
 // Run returns ErrUnsupported.
 func Run(*Options, *Signals) (Outcome, error) { return Outcome{}, ErrUnsupported }

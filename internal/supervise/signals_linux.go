@@ -3,7 +3,6 @@ package supervise
 import (
 	"os"
 	"os/signal"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,13 +32,15 @@ func heeded(signals []os.Signal) []os.Signal {
 	return heeded
 }
 
-// Interrupted is for the time before there is a command: the first signal that would end a process comes over the channel; other
-// signals are dropped, but for SIGTSTP, which stops the process. After stop has returned, signals are kept for Run.
-func (s *Signals) Interrupted() (first <-chan os.Signal, stop func()) {
-	c, done, ended := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+// Until is for the time before there is a command: it calls f at the first signal that would end a process. Other signals are
+// dropped, but for SIGTSTP, which stops the process. After stop has returned, which tells whether f was called, signals are kept
+// for Run.
+func (s *Signals) Until(f func()) (stop func() (called bool)) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	called := false
 	go func() {
 		defer close(ended)
-		for {
+		for !called {
 			select {
 			case <-done:
 				return
@@ -48,11 +49,15 @@ func (s *Signals) Interrupted() (first <-chan os.Signal, stop func()) {
 				case unix.SIGTSTP:
 					_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 				case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT:
-					c <- sig
-					return
+					called = true
+					f()
 				}
 			}
 		}
 	}()
-	return c, sync.OnceFunc(func() { close(done); <-ended })
+	return func() bool {
+		close(done)
+		<-ended
+		return called
+	}
 }
