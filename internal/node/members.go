@@ -231,13 +231,16 @@ func (n *Node) hasCaughtUp(s raft.Server) bool {
 	return err == nil && g.GetAppliedIndex()+caughtUp >= n.fsm.applied.Load() && g.GetAppliedIndex() > 0
 }
 
-// changeMembers asks the leader, be it this node or another, for a change.
+// changeMembers asks the leader, be it this node or another, for a change, and bears an election: who changes the members often
+// does so because one of them has just died.
 func (n *Node) changeMembers(c *command.Change) error {
-	if n.isLeader() {
-		return n.change(c)
-	}
-	_, err := n.ask(context.Background(), &command.PeerRequest{Op: &command.PeerRequest_Change{Change: c}})
-	return err
+	return n.bearElection(context.Background(), func() error {
+		if n.isLeader() {
+			return n.change(c)
+		}
+		_, err := n.ask(context.Background(), &command.PeerRequest{Op: &command.PeerRequest_Change{Change: c}})
+		return err
+	})
 }
 
 // Remove takes the member of that name out of the cluster; it stops when it learns of it.

@@ -35,6 +35,7 @@ type book struct {
 	keys      map[claimed]*fate4key
 	byKey     map[string][]*fate4key
 	handing   map[string]string // lock, to whom the entry in work hands it over
+	overdue   map[string]bool   // sessions that the entry in work lets expire
 	tasks     map[string]*fate4task
 	holders   map[string][]*fate4key // lock
 	bySession map[string][]*fate4key

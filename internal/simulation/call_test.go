@@ -77,7 +77,7 @@ func (w *world) acquire(ctx context.Context, m *machine, a *command.Acquire) (an
 			Name: a.Name, Key: a.Key, Session: a.Session, Ttl: a.Ttl, Wait: a.Wait, Mode: a.Mode, Slots: a.Slots, Owner: a.Owner,
 			LockDelay: a.LockDelay, Request: a.Request, Set: a.Set,
 		}
-		o, err := n.Acquire(ctx, mine)
+		o, err := n.Acquire(ctx, mine, node.Slice{})
 		return answer{out: o, err: err, attachment: mine.GetAttachment()}
 	})
 }

@@ -15,6 +15,12 @@ func (b *book) judge(i int, cmds []*command.Command, outs []locktable.Outcome, e
 		b.log(i, c, outs[k])
 	}
 	b.handing = map[string]string{}
+	b.overdue = map[string]bool{}
+	for _, e := range events {
+		if e.Kind == locktable.EventSessionExpired {
+			b.overdue[e.Key.Reveal()] = true
+		}
+	}
 	for _, e := range events {
 		if e.Kind >= locktable.EventTaskClaimed {
 			b.taskEvent(i, cmds, e)
@@ -111,9 +117,9 @@ func (b *book) granted(i int, f *fate4key, e locktable.Event, place int) {
 		if to != e.Owner || place < 0 {
 			b.world.violated("S8", "entry %d hands %s over to %s, and grants it to %s", b.entries[i].index, e.Lock, to, e.Owner)
 		}
-	case place > 0 && !b.reentered(f, e):
+	case place > 0 && !b.reentered(f, e) && !b.allOverdue(queue[:place], e.Lock):
 		b.world.violated("S8", "entry %d grants %s to the waiter in place %d", b.entries[i].index, e.Lock, place+1)
-	case place < 0 && len(queue) > 0 && !b.reentered(f, e):
+	case place < 0 && len(queue) > 0 && !b.reentered(f, e): // deadlines fire before commands run: nobody is overdue
 		b.world.violated("S8", "entry %d grants %s to a newcomer, and %d wait", b.entries[i].index, e.Lock, len(queue))
 	}
 	if place >= 0 {
@@ -126,6 +132,12 @@ func (b *book) granted(i int, f *fate4key, e locktable.Event, place int) {
 	b.holders[e.Lock] = append(b.holders[e.Lock], f)
 	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, asked: f.asked, handed: handed})
 	f.extended, f.extendedIx, f.ttl = at, i, e.TTL
+}
+
+// allOverdue tells whether all those who wait in front go with their sessions in the same entry. They are passed over although
+// their end is told later: deadlines fire one after the other, and what falls free at the first is not for the dead.
+func (b *book) allOverdue(front []string, lock string) bool {
+	return !slices.ContainsFunc(front, func(key string) bool { return !b.overdue[b.keys[claimed{key, lock}].session] })
 }
 
 // reentered tells whether the grant counts another hold of a session that has the lock.

@@ -84,7 +84,8 @@ func (w *world) refusedUnderItsOldName(m *machine) {
 
 // removed removes m from the cluster through any node, and returns when that is certain.
 func (w *world) removed(m *machine) {
-	for !w.over() {
+	for began := time.Now(); !w.over(); {
+		w.supervise(m, began)
 		o := w.other(m)
 		n := w.serving(o)
 		if n == nil {
@@ -106,7 +107,8 @@ func (w *world) removed(m *machine) {
 
 // awaitServing keeps starting processes on m until one is a voter that serves.
 func (w *world) awaitServing(m *machine) {
-	for !w.over() {
+	for began := time.Now(); !w.over(); {
+		w.supervise(m, began)
 		w.revive(m)
 		l, _ := m.now()
 		if n := l.running(); n != nil && !l.isDead() {
@@ -117,6 +119,20 @@ func (w *world) awaitServing(m *machine) {
 			}
 		}
 		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// supervise starts the other machines' processes that have ended, when m has waited for them since began for longer than any
+// fault keeps one down. Nobody else would: what ends a process of itself is often a fault that is over by then, and the end of
+// all faults, which starts everything, waits for m.
+func (w *world) supervise(m *machine, began time.Time) {
+	if time.Since(began) < 2*longestDown {
+		return
+	}
+	for _, o := range w.machines {
+		if o != m {
+			w.revive(o)
+		}
 	}
 }
 

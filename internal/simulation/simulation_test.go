@@ -214,8 +214,8 @@ func (w *world) firstViolation() int {
 	return len(w.timeline)
 }
 
-// aroundTheFirst returns lines of the timeline before and after the first violation. Of attempts to start that fail one after the
-// other for the same reason only the first is among them.
+// aroundTheFirst returns lines of the timeline before and after the first violation. Of attempts to start or to remove that fail
+// one after the other for the same reason only the first is among them.
 func (w *world) aroundTheFirst(before, after int) []string {
 	said := map[string]bool{}
 	var lines []string
@@ -228,7 +228,7 @@ func (w *world) aroundTheFirst(before, after int) []string {
 		switch {
 		case strings.HasPrefix(what, "start "):
 			continue // what comes of it is said
-		case !strings.Contains(what, "did not start"):
+		case !strings.Contains(what, "did not start") && !strings.Contains(what, "was not removed"):
 			clear(said)
 		case said[what]:
 			continue
