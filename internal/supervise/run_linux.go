@@ -96,7 +96,6 @@ func (w *wrapper) startGuardian(its wire) error {
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
-	runtime.KeepAlive(its)
 	if err != nil {
 		return err
 	}
@@ -166,9 +165,8 @@ func (w *wrapper) renewed() {
 		return
 	}
 	// What is later by less was computed twice from the same answer.
-	if killAt := w.deadline(); killAt > w.killAt.add(time.Millisecond) {
+	if killAt := w.deadline(); killAt > w.killAt.add(time.Millisecond) && w.wire.send(&order{KillAt: killAt}) == nil {
 		w.killAt = killAt
-		_ = w.wire.send(&order{KillAt: killAt})
 	}
 }
 
@@ -224,11 +222,19 @@ func (w *wrapper) stop() {
 	w.print.say("stopped; the lock is not renewed meanwhile: unless continued within " +
 		soon(time.Duration(w.killAt.add(-w.options.Grace)-now())) + ", the command is ended")
 	w.print.flush()
-	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	stopSelf()
 	// Continued. The deadline may have passed: then the guardian has done its work, and what is sent now does not count.
 	w.renewed()
 	front := w.term.foreground() == w.group && w.group != 0
 	_ = w.wire.send(&order{Resume: true, Terminal: front && isAlone()})
+}
+
+// stopSelf stops this process and returns when it was continued. The signal goes to this thread: sent to the process, another thread
+// might take it, and this one would go on for a moment.
+func stopSelf() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
 }
 
 // conclude is for the end of the guardian.

@@ -47,7 +47,7 @@ func (s *Signals) Until(f func()) (stop func() (called bool)) {
 			case sig := <-s.c:
 				switch sig {
 				case unix.SIGTSTP:
-					_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+					stopSelf()
 				case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT:
 					called = true
 					f()

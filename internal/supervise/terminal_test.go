@@ -158,16 +158,18 @@ func TestTerminalOnDemand(t *testing.T) {
 	s.shows("<code=0>", 1)
 }
 
+// A command that has read from the terminal has it, and nothing is about to continue it.
 func TestStopAndContinue(t *testing.T) {
 	t.Parallel()
-	s, _ := underShell(t, `echo "<up>"; read line; echo "<read $line>"; exit 4`)
+	s, _ := underShell(t, `read line; echo "<up>"; read line; echo "<read $line>"; exit 4`)
 	s.typed("./w; echo \"<code=$?>\"\n")
+	s.typed("first\n")
 	s.shows("<up>", 1)
 	s.typed("\x1a")
 	s.shows("Stopped", 1)
 	s.shows("ready$ ", 2)
 	s.typed("echo \"<shell>\"\n")
-	s.shows("<shell>", 1)
+	s.shows("<shell>", 2) // typed, and printed
 	s.typed("fg; echo \"<code=$?>\"\n")
 	s.shows("./w", 2)
 	s.typed("text\n")
@@ -192,9 +194,10 @@ func TestBackgroundJob(t *testing.T) {
 // Who stops the command and goes away loses the lock.
 func TestStoppedForTooLong(t *testing.T) {
 	t.Parallel()
-	s, dir := underShell(t, `echo $$ > leader; echo "<up>"; read line`, "-ttl 3s", "-renewed renewed", "-grace 500ms")
+	s, dir := underShell(t, `echo $$ > leader; read line; echo "<up>"; read line`, "-ttl 3s", "-renewed renewed", "-grace 500ms")
 	touch(t, dir+"/renewed")
 	s.typed("./w\n")
+	s.typed("first\n")
 	s.shows("<up>", 1)
 	s.typed("\x1a")
 	s.shows("Stopped", 1)
