@@ -71,7 +71,7 @@ func wrapMain(args []string) int {
 	return out.Code
 }
 
-// fileLease is renewed when somebody asks and a tenth has passed, as long as a file is there.
+// fileLease is renewed when somebody asks and some time has passed, as long as a file is there.
 type fileLease struct {
 	ttl     time.Duration
 	renewed string
@@ -80,7 +80,7 @@ type fileLease struct {
 }
 
 func (l *fileLease) Remaining() time.Duration {
-	if _, err := os.Stat(l.renewed); err == nil && l.until < now().add(l.ttl-l.ttl/10) {
+	if _, err := os.Stat(l.renewed); err == nil && l.until < now().add(l.ttl-20*time.Millisecond) {
 		l.until = now().add(l.ttl)
 	}
 	return time.Duration(l.until - now())
