@@ -164,6 +164,9 @@ func (r *runCmd) Run(c *console) error {
 	if err := run.open(); err != nil {
 		return exitcode.With(exitcode.Usage, err)
 	}
-	defer run.close()
-	return run.whole(signals)
+	err := run.whole(signals)
+	if exitcode.Of(err) != exitcode.RunLost { // what is still under way then, nobody needs
+		run.close()
+	}
+	return err
 }

@@ -16,10 +16,9 @@ import (
 
 // work runs the command, and gives everything back when nothing of it is left.
 func (r *runJob) work(signals *supervise.Signals) error {
-	defer r.release()
 	keyFile, err := r.writeKey()
 	if err != nil {
-		return r.abandon(err)
+		return exitcode.With(exitcode.RunFailed, err)
 	}
 	defer func() { _ = os.RemoveAll(filepath.Dir(keyFile)) }()
 	lease := newRunLease(r.leases())
@@ -30,16 +29,13 @@ func (r *runJob) work(signals *supervise.Signals) error {
 		OnLost: supervise.OnLost(r.cmd.OnLost), Leftover: supervise.Leftover(r.cmd.Leftover), Say: r.say,
 	}, signals)
 	if err != nil {
-		return r.abandon(err)
+		return exitcode.With(exitcode.RunFailed, err)
 	}
 	if why := lease.why(); why != nil {
 		r.say(plain(why))
 	}
 	if out.Lost {
 		return exitcode.With(exitcode.RunLost, errors.New("the lock could not be kept, and the command was ended"))
-	}
-	if err := r.settle(out.Code); err != nil {
-		return err
 	}
 	r.verbose(fmt.Sprintf("the command ended with %d", out.Code))
 	if out.Code == 0 {
@@ -48,20 +44,14 @@ func (r *runJob) work(signals *supervise.Signals) error {
 	return exitcode.With(out.Code, errSaid)
 }
 
-// abandon is for what this program itself has failed at.
-func (r *runJob) abandon(err error) error {
-	r.fail(err.Error())
-	return exitcode.With(exitcode.RunFailed, err)
-}
-
 // leases are what the command must not outlive.
 func (r *runJob) leases() []runLeaser {
 	var all []runLeaser
 	if r.lock != nil {
 		all = append(all, r.lock)
 	}
-	if r.task != nil {
-		all = append(all, r.task)
+	if r.claim != nil {
+		all = append(all, r.claim)
 	}
 	return all
 }
@@ -78,7 +68,7 @@ func (r *runJob) writeKey() (path string, err error) {
 	if r.lock != nil {
 		key = r.lock.Key()
 	} else {
-		key = r.task.key
+		key = r.claim.Key()
 	}
 	path = filepath.Join(dir, "key")
 	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
@@ -101,10 +91,10 @@ func (r *runJob) environment(keyFile string) []string {
 		set["DOUBLEDUTCH_LOCK"] = r.cmd.Name
 		set["DOUBLEDUTCH_TOKEN"] = strconv.FormatUint(r.lock.Token(), 10)
 	}
-	if r.task != nil {
+	if r.claim != nil {
 		set["DOUBLEDUTCH_TASK"] = r.cmd.task()
-		set["DOUBLEDUTCH_TASK_TOKEN"] = strconv.FormatUint(r.task.token, 10)
-		set["DOUBLEDUTCH_TASK_ATTEMPT"] = strconv.Itoa(r.task.attempt)
+		set["DOUBLEDUTCH_TASK_TOKEN"] = strconv.FormatUint(r.claim.Token(), 10)
+		set["DOUBLEDUTCH_TASK_ATTEMPT"] = strconv.Itoa(r.claim.Attempt)
 	}
 	var env []string
 	for _, v := range os.Environ() {

@@ -20,9 +20,11 @@ type runJob struct {
 	client  *dd.Client
 	begun   time.Time
 
-	lock *dd.Lease // nil: there is none, or not yet
-	task *runTask  // nil: there is none, or not yet
+	lock  *dd.Lease // nil: there is none
+	claim *runClaim // nil: there is none
 }
+
+var errInterrupted = exitcode.With(exitcode.Interrupted, errors.New("interrupted"))
 
 // say prints a line for a person.
 func (r *runJob) say(text string) {
@@ -91,35 +93,29 @@ func (r *runJob) open() error {
 // close ends what is left in the background.
 func (r *runJob) close() { _ = r.client.Close() }
 
-// whole does all of it.
-func (r *runJob) whole(signals *supervise.Signals) error {
+// whole does all of it: it acquires what there is to acquire, runs the command, and gives everything back.
+func (r *runJob) whole(signals *supervise.Signals) (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	interrupted := signals.Until(cancel)
-	err := r.acquire(ctx)
-	if interrupted() {
-		r.release()
-		return exitcode.With(exitcode.Interrupted, errors.New("interrupted"))
-	}
-	if err != nil {
-		r.release()
-		return r.refused(err)
-	}
-	return r.work(signals)
-}
-
-// acquire gets what the command needs. On an error, what there is already has to be released.
-func (r *runJob) acquire(ctx context.Context) (err error) {
 	if r.cmd.Name != "" {
-		if r.lock, err = r.acquireLock(ctx); err != nil {
-			return err
+		r.lock, err = r.acquireLock(ctx)
+		switch {
+		case err != nil && interrupted():
+			return errInterrupted
+		case err != nil:
+			return r.refused(err)
 		}
+		defer r.release()
 		r.verbose(fmt.Sprintf("acquired %q after %s: token %d", r.cmd.Name, ago(time.Since(r.begun).Seconds()), r.lock.Token()))
 	}
-	if r.cmd.task() != "" {
-		r.task, err = r.acquireTask(ctx)
+	switch {
+	case r.cmd.task() != "":
+		return r.once(ctx, interrupted, signals)
+	case interrupted():
+		return errInterrupted
 	}
-	return err
+	return r.work(signals)
 }
 
 // left is what is left of the wait. Negative: as long as it takes.
@@ -168,19 +164,18 @@ func (r *runJob) refused(err error) error {
 		err = fmt.Errorf("%w%w", asProblem(p), hidden{err})
 	}
 	switch {
-	case errors.Is(err, errBusy), errors.Is(err, dd.ErrHeld):
+	case errors.Is(err, dd.ErrHeld):
 		if r.cmd.IfBusy == "skip" {
 			r.say(plain(err) + "; skipped")
 			return nil
 		}
 		return exitcode.With(int(r.cmd.ConflictExitCode), errors.New(plain(err)))
-	case errors.Is(err, errDone):
-		r.say(plain(err))
-		return nil
-	case exitcode.Of(err) == exitcode.Usage, exitcode.Of(err) == exitcode.RunTaskFailed:
-		return err
+	case errors.Is(err, dd.ErrFailed), errors.Is(err, dd.ErrUnsettled):
+		return exitcode.With(exitcode.RunTaskFailed, errors.New(plain(err)))
 	case errors.Is(err, dd.ErrUnavailable), errors.Is(err, dd.ErrUnknown):
 		return exitcode.With(exitcode.RunUnavailable, errors.New(plain(err)))
+	case exitcode.Of(err) == exitcode.Usage:
+		return err
 	}
 	return exitcode.With(exitcode.RunFailed, errors.New(plain(err)))
 }
@@ -201,23 +196,27 @@ func asProblem(p *dd.Problem) *problem {
 		QueueLength: p.QueueLength, BlockedFor: p.BlockedFor.Seconds(), Expected: p.ExpectedWait.Seconds(),
 	}
 	if h := p.Holder; h != nil {
-		as.Holder = &holderAnswer{Owner: h.Owner, Metadata: h.Metadata, ExpiresIn: h.ExpiresIn}
+		as.Holder = &holderAnswer{Owner: h.Owner, Metadata: h.Metadata, ExpiresIn: h.ExpiresIn.Seconds()}
 	}
 	return as
 }
 
-// release gives back what there is. What was lost needs no word: that was told before.
+// releaseWithin is how long the release of a lock that is lost anyway may take.
+const releaseWithin = time.Second
+
+// release gives the lock back. If it was lost, there is no word about it: that was told before.
 func (r *runJob) release() {
-	if r.lock == nil {
-		return
+	within := r.cmd.Timeout.duration()
+	if r.lock.Err() != nil {
+		within = releaseWithin
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.cmd.Timeout.duration())
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	err := r.lock.Unlock(ctx)
 	switch {
 	case err == nil:
 		r.verbose(fmt.Sprintf("released %q after %s", r.cmd.Name, ago(time.Since(r.begun).Seconds())))
-	case !errors.Is(err, dd.ErrLost):
+	case !errors.Is(err, dd.ErrLost) && within != releaseWithin:
 		r.say(fmt.Sprintf("the lock falls free in %s, for it could not be released: %s", ago(r.cmd.TTL.json()), plain(err)))
 	}
 }

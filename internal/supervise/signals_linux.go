@@ -3,6 +3,7 @@ package supervise
 import (
 	"os"
 	"os/signal"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,9 +56,9 @@ func (s *Signals) Until(f func()) (stop func() (called bool)) {
 			}
 		}
 	}()
-	return func() bool {
+	return sync.OnceValue(func() bool {
 		close(done)
 		<-ended
 		return called
-	}
+	})
 }
