@@ -77,7 +77,7 @@ const maxAnew = 3
 
 // mayBeginAnew tells whether an acquire that lost what it was granted goes on with a new key.
 func (a *acquiring) mayBeginAnew(err error) bool {
-	if a.o.key != "" || a.o.session != nil || a.leftToWait() == 0 {
+	if a.o.key != "" || a.o.session != nil || a.waits.left() == 0 {
 		return false
 	}
 	var p *Problem
@@ -91,15 +91,12 @@ type acquiring struct {
 	names  []string
 	path   string
 	body   acquireBody
-	ttl    time.Duration // what is going to be the lifetime
-	began  instant
-	left   bool // the last request has left, or may have left, something behind under the key
-	slices int  // that have passed
-	tooOld int
+	waits  waiting
+	left   bool // a request has left, or may have left, something behind under the key
 }
 
 func (c *Client) newAcquiring(names []string, set bool, o *lockOptions) *acquiring {
-	a := &acquiring{client: c, o: o, names: names, path: lockPath(names[0]), began: c.clock.now(), ttl: o.ttl}
+	a := &acquiring{client: c, o: o, names: names, path: lockPath(names[0]), waits: waiting{clock: c.clock, ttl: o.ttl, wait: o.wait, began: c.clock.now()}}
 	a.body = acquireBody{
 		TTL: inSeconds(o.ttl), Key: o.key, Slots: o.slots, Owner: o.owner, Metadata: o.metadata, LockDelay: inSeconds(o.lockDelay),
 	}
@@ -114,10 +111,9 @@ func (c *Client) newAcquiring(names []string, set bool, o *lockOptions) *acquiri
 	}
 	switch {
 	case o.session != nil:
-		a.body.Session, a.ttl = o.session.id, o.session.keeper.ttl
-	case a.ttl == 0:
-		a.ttl = DefaultTTL
-		a.body.TTL = inSeconds(a.ttl)
+		a.body.Session, a.waits.ttl = o.session.id, o.session.keeper.ttl
+	case o.ttl == 0:
+		a.waits.ttl, a.body.TTL = DefaultTTL, inSeconds(DefaultTTL)
 	}
 	if set {
 		a.path = "/v1/locks"
@@ -161,16 +157,14 @@ func (a *acquiring) ask(ctx, user context.Context) (l *Lease, again bool, err er
 	switch {
 	case res.answer != nil && g.Waiting:
 		a.left = true
-		a.slices++
+		a.waits.n++
 		a.tell(&g)
 		return nil, true, nil
 	case res.answer != nil:
 		l, err = a.granted(ctx, user, res.answer.sent, &g)
 		return l, false, err
-	case res.err == nil && res.problem.Code == "request_too_old" && a.tooOld < 10:
-		// The number of the request was below those that the session remembers; the key still tells what came of it.
-		a.tooOld++
-		a.left = true
+	case res.tooOld():
+		a.left = true // the key tells what came of it
 		return nil, true, nil
 	}
 	a.left = a.left && res.err != nil || res.unsure
@@ -178,46 +172,17 @@ func (a *acquiring) ask(ctx, user context.Context) (l *Lease, again bool, err er
 	return nil, false, res.fault()
 }
 
-// Slices of a wait are short against the ttl, so that the lease that a slice brings has most of its lifetime before it. The first
-// ones are shorter, so that an endpoint that does not answer is found out soon.
-const (
-	minSlice = time.Second
-	maxSlice = 10 * time.Second
-)
-
-func (a *acquiring) slice() time.Duration {
-	return min(a.ttl/3, backoff(a.slices, minSlice, maxSlice))
-}
-
 // request asks for what is left of the wait, and to be told after a slice of it that the place is there.
 func (a *acquiring) request() *request {
 	body := a.body
 	r := &request{method: http.MethodPost, path: a.path, patience: a.client.config.patience}
-	if left := a.leftToWait(); left != 0 {
-		body.Wait, body.Poll = inSeconds(left), inSeconds(a.slice())
-		r.answerIn = a.slice()
-		if left > 0 {
-			r.answerIn = min(left, r.answerIn)
-		}
-	}
+	left, slice := a.waits.next()
+	body.Wait, body.Poll, r.answerIn = inSeconds(left), inSeconds(slice), answerIn(left, slice)
 	if a.o.session != nil {
 		a.o.session.number(r)
 	}
 	r.body = toJSON(body)
 	return r
-}
-
-// leftToWait is what is left of the wait; -1 s for no end, and 0 when it is over: then the place is given up, unless it has been
-// granted meanwhile.
-func (a *acquiring) leftToWait() time.Duration {
-	if a.o.wait < 0 {
-		return -time.Second
-	}
-	left := a.o.wait - a.client.clock.now().sub(a.began)
-	if left < time.Millisecond {
-		return 0
-	}
-	return left
 }
 
 func (a *acquiring) tell(g *granted) {
@@ -228,11 +193,34 @@ func (a *acquiring) tell(g *granted) {
 
 // giveUp gives back in the background what the acquire may have left: a place, or a hold that nobody knows of.
 func (a *acquiring) giveUp() {
-	if !a.left || a.o.key != "" {
-		return
+	if a.left && a.o.key == "" {
+		a.client.abandon(freeRequest(a.names[0], a.body.Key))
 	}
-	r := freeRequest(a.names[0], a.body.Key)
-	a.client.later(func(ctx context.Context) { a.client.free(ctx, r) })
+}
+
+// abandon releases what a request may have left behind that was given up. When the server finds nothing, it is asked once more: the
+// request may still have been on its way.
+func (c *Client) abandon(r *request) {
+	c.later(func(ctx context.Context) {
+		res := c.free(ctx, r)
+		if res.err == nil && res.problem != nil && res.problem.Code == "not_held" && sleep(ctx, abandonPause) {
+			c.free(ctx, r)
+		}
+	})
+}
+
+const abandonPause = time.Second
+
+// sleep is false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // granted makes a lease of a grant.

@@ -38,6 +38,18 @@ var (
 	// other users of the lock. Asking again does not help; the *Problem says what is wrong.
 	ErrRefused = errors.New("the request was refused")
 
+	// ErrFailed: the task has used up its attempts. The error has what went wrong in the last one.
+	ErrFailed = errors.New("the task has failed")
+
+	// ErrUnsettled: the claimant of an at-most-once task was lost, and a person has to find out what happened.
+	ErrUnsettled = errors.New("nobody knows how far the task came")
+
+	// ErrNoTask: there is no record of the task (any more).
+	ErrNoTask = errors.New("there is no record of the task")
+
+	// ErrNoLeader: nobody leads.
+	ErrNoLeader = errors.New("nobody leads")
+
 	// ErrNoSuccessor: nobody of that owner waits who could be given the lock. You still hold it.
 	ErrNoSuccessor = errors.New("nobody of that owner waits for the lock")
 )

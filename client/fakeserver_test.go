@@ -246,7 +246,7 @@ func (s *fakeServer) park(ctx context.Context, name string, l *fakeLock, p *fake
 			return problemAnswer(409, "cancelled")
 		case hung:
 			left()
-			if waiting { // who hangs up gives up the place
+			if waiting && poll == 0 { // who does not come back gives up the place
 				l.queue = slices.DeleteFunc(l.queue, func(q *fakePlace) bool { return q == p })
 			}
 			return problemAnswer(409, "cancelled")
@@ -318,6 +318,13 @@ func (s *fakeServer) breakHold(name string) {
 		s.endLocked(l, "broken")
 		s.passLocked(l)
 	}
+}
+
+// askFor tells the holder of the lock, when it renews, what it is asked.
+func (s *fakeServer) askFor(name string, a *askedFor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[name] = a
 }
 
 // holder is the token of who holds the lock now; 0: nobody.

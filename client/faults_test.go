@@ -214,6 +214,10 @@ func overlaps(t *testing.T, b *bed, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	b.server.rate = 0.991 + 0.018*rnd.Float64()
 	badly := rnd.Float64() * 0.5
+	pauses := make([]*rand.Rand, 4)
+	for i := range pauses {
+		pauses[i] = rand.New(rand.NewPCG(seed, rnd.Uint64()))
+	}
 	downUntil := map[string]time.Time{}
 	b.net.set(func(host string, _ *http.Request) fault {
 		if rnd.Float64() < 0.01 { // all at once
@@ -248,9 +252,8 @@ func overlaps(t *testing.T, b *bed, seed uint64) {
 	})
 	j := &judge{t: t, server: b.server, clients: newGroup()}
 	until := time.Now().Add(5 * time.Minute)
-	for range 4 {
+	for _, pause := range pauses {
 		c := b.client(WithPatience(30 * time.Second))
-		pause := rand.New(rand.NewPCG(seed, rnd.Uint64()))
 		j.clients.goes(func() {
 			for time.Now().Before(until) {
 				j.work(c, pause)

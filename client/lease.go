@@ -136,7 +136,11 @@ func (l *Lease) giveBack() {
 	started := l.client.later(func(ctx context.Context) {
 		defer close(l.freed)
 		<-l.keeper.done // no renewal is under way
-		l.outcome = givenBack(before, l.client.free(ctx, l.freeRequest()))
+		res := l.client.free(ctx, l.freeRequest())
+		for res.tooOld() { // by the number in its session, which is no statement about the lock
+			res = l.client.free(ctx, l.freeRequest())
+		}
+		l.outcome = givenBack(before, res)
 	})
 	if !started {
 		l.outcome = ErrClosed

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,11 +185,14 @@ func TestLostBeforeTheServerCanGrantAgain(t *testing.T) {
 // T14: the machine was suspended, and no timer ran.
 func TestSuspend(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		asleep := time.Duration(0)
-		c := b.client(func(c *config) error { c.asleep = func() time.Duration { return asleep }; return nil })
+		var asleep atomic.Int64
+		c := b.client(func(c *config) error {
+			c.asleep = func() time.Duration { return time.Duration(asleep.Load()) }
+			return nil
+		})
 		l, other := b.lock(c, "x"), b.lock(c, "y")
 		synctest.Wait()
-		asleep = time.Minute
+		asleep.Store(int64(time.Minute))
 		wantErr(t, l.Err(), ErrLost)
 		if !isDone(l.Context()) || l.Remaining() != 0 {
 			t.Error("it is believed in after the suspend")
@@ -203,10 +207,13 @@ func TestSuspend(t *testing.T) {
 
 func TestShortSuspendIsSurvived(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		asleep := time.Duration(0)
-		c := b.client(func(c *config) error { c.asleep = func() time.Duration { return asleep }; return nil })
+		var asleep atomic.Int64
+		c := b.client(func(c *config) error {
+			c.asleep = func() time.Duration { return time.Duration(asleep.Load()) }
+			return nil
+		})
 		l := b.lock(c, "x")
-		asleep = 15 * time.Second
+		asleep.Store(int64(15 * time.Second))
 		if d := l.Remaining(); d > 15*time.Second {
 			t.Errorf("%v remain", d)
 		}
@@ -223,7 +230,7 @@ func TestShortSuspendIsSurvived(t *testing.T) {
 func TestAsked(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		l := b.lock(b.client(), "x")
-		b.server.asked["x"] = &askedFor{Owner: "ops", Reason: "the backup has to begin", Within: 60}
+		b.server.askFor("x", &askedFor{Owner: "ops", Reason: "the backup has to begin", Within: 60})
 		start := time.Now()
 		a := <-l.Asked()
 		if a.Owner != "ops" || a.Reason != "the backup has to begin" || a.Within != time.Minute || time.Since(start) > 10*time.Second {

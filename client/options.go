@@ -125,6 +125,13 @@ type SessionOption interface{ applySession(*sessionOptions) }
 type CommonOption interface {
 	LockOption
 	SessionOption
+	TaskOption
+}
+
+// WaitOption is a setting of everything that can wait.
+type WaitOption interface {
+	LockOption
+	TaskOption
 }
 
 // sessionOptions are what everything with a lifetime has.
@@ -149,6 +156,7 @@ type commonOption func(*sessionOptions)
 
 func (f commonOption) applySession(o *sessionOptions) { f(o) }
 func (f commonOption) applyLock(o *lockOptions)       { f(&o.sessionOptions) }
+func (f commonOption) applyTask(o *taskOptions)       { f(&o.sessionOptions) }
 
 type lockOption func(*lockOptions)
 
@@ -177,11 +185,14 @@ func Key(key string) CommonOption {
 	return commonOption(func(o *sessionOptions) { o.key = key })
 }
 
-// Wait bounds the time in the queue, by the client's clock. Without it, Lock waits as long as its context lasts. 0 or less is not
-// to wait at all.
-func Wait(d time.Duration) LockOption {
-	return lockOption(func(o *lockOptions) { o.wait = max(d, 0) })
-}
+// Wait bounds the time in the queue, by the client's clock. Without it, Lock and Once wait as long as their context lasts. 0 or less is
+// not to wait at all.
+func Wait(d time.Duration) WaitOption { return waitOption(max(d, 0)) }
+
+type waitOption time.Duration
+
+func (d waitOption) applyLock(o *lockOptions) { o.wait = time.Duration(d) }
+func (d waitOption) applyTask(o *taskOptions) { o.wait = time.Duration(d) }
 
 // Shared acquires the lock (all locks of a set) together with other shared holders, as a reader.
 func Shared() LockOption { return lockOption(func(o *lockOptions) { o.shared = true }) }
@@ -236,21 +247,30 @@ func (o *lockOptions) check(names []string) error {
 	switch {
 	case len(names) == 0:
 		return refuse("no lock is named")
-	case o.ttl < 0 || o.ttl > 0 && o.ttl < time.Millisecond:
-		return refuse("the ttl must be a millisecond or more")
 	case o.session != nil && o.ttl > 0:
 		return refuse("a lock of a session has no ttl of its own")
 	case o.shared && o.slots > 0:
 		return refuse("a semaphore has no shared mode")
 	case o.slots < 0:
 		return refuse("slots must be 1 or more")
-	case o.key != "" && !isKey(o.key):
-		return refuse("a key has 32 characters of 0-9A-Za-z")
+	}
+	if err := o.sessionOptions.check(); err != nil {
+		return err
 	}
 	for _, name := range names {
 		if err := checkName(name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (o *sessionOptions) check() error {
+	switch {
+	case o.ttl < 0 || o.ttl > 0 && o.ttl < time.Millisecond:
+		return refuse("the ttl must be a millisecond or more")
+	case o.key != "" && !isKey(o.key):
+		return refuse("a key or id has 32 characters of 0-9A-Za-z")
 	}
 	return nil
 }

@@ -65,6 +65,7 @@ var kinds = map[string]error{
 	"no_session":   ErrLost,
 	"not_claimant": ErrLost,
 	"no_successor": ErrNoSuccessor,
+	"no_task":      ErrNoTask,
 }
 
 // Is makes errors.Is tell what kind of refusal it is.
@@ -85,9 +86,10 @@ const (
 
 func (p *Problem) fate() int {
 	switch p.Code {
-	case "unavailable", "overloaded", "disk_full", "slot_passed", "body_timeout", "too_much_text":
+	case "unavailable", "overloaded", "disk_full", "slot_passed", "body_timeout", "too_much_text",
+		"cancelled": // the place is gone, or a later attempt has it
 		return notDone
-	case "unknown", "internal", "cancelled":
+	case "unknown", "internal":
 		return notKnown
 	}
 	switch {

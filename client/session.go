@@ -45,12 +45,12 @@ type openBody struct {
 }
 
 func (c *Client) openSession(ctx context.Context, o *sessionOptions) (*Session, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	body := openBody{ID: o.key, TTL: inSeconds(o.ttl), Owner: o.owner, Metadata: o.metadata}
-	switch {
-	case body.ID == "":
+	if body.ID == "" {
 		body.ID = NewKey()
-	case !isKey(body.ID):
-		return nil, refuse("the id of a session has 32 characters of 0-9A-Za-z")
 	}
 	if body.Owner == "" {
 		body.Owner = c.config.owner
@@ -69,7 +69,7 @@ func (c *Client) openSession(ctx context.Context, o *sessionOptions) (*Session, 
 	s.keeper.renew = s.renew
 	err = s.open(ctx, body)
 	if err != nil && o.key == "" {
-		c.later(func(ctx context.Context) { c.free(ctx, s.endRequest()) })
+		c.abandon(s.endRequest())
 	}
 	if err != nil {
 		return nil, err

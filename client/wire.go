@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"net/url"
 	"time"
 )
@@ -22,15 +23,35 @@ func inSeconds(d time.Duration) seconds { return seconds(d.Seconds()) }
 
 // Holder is who holds a lock, as shown to everybody.
 type Holder struct {
-	Owner    string    `json:"owner"`
-	Metadata string    `json:"metadata"`
-	Mode     string    `json:"mode"` // "exclusive" or "shared"
-	Token    uint64    `json:"token"`
-	Since    time.Time `json:"since"` // by the cluster's calendar, for people
-	// TTL is the lifetime in seconds, ExpiresIn what is left of it unless it is renewed.
-	TTL       float64 `json:"ttl"`
-	ExpiresIn float64 `json:"expires_in"`
-	Set       int     `json:"set"` // on how many locks the hold is, if it is that of a set
+	Owner, Metadata string
+	Mode            string // "exclusive" or "shared"
+	Token           uint64
+	Since           time.Time     // by the cluster's calendar, for people
+	HeldFor         time.Duration // until the server told of it; 0 in a Problem
+	TTL             time.Duration // the lifetime without renewal; 0 in a Problem
+	ExpiresIn       time.Duration // what was left of it when the server told of it
+	Set             int           // on how many locks the hold is; 0 for one
+}
+
+// UnmarshalJSON reads what the interface tells of a holder.
+func (h *Holder) UnmarshalJSON(b []byte) error {
+	var w struct {
+		Owner, Metadata, Mode string
+		Token                 uint64
+		Since                 time.Time
+		HeldFor               seconds `json:"held_for"`
+		TTL                   seconds
+		ExpiresIn             seconds `json:"expires_in"`
+		Set                   int
+	}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*h = Holder{
+		Owner: w.Owner, Metadata: w.Metadata, Mode: w.Mode, Token: w.Token, Since: w.Since, HeldFor: w.HeldFor.duration(),
+		TTL: w.TTL.duration(), ExpiresIn: w.ExpiresIn.duration(), Set: w.Set,
+	}
+	return nil
 }
 
 // WaitStep is one step of who waits for whom.

@@ -42,6 +42,7 @@ var documents = []struct {
 	{"docs/tasks.md", map[string]int{"sh": 2}},
 	{"docs/elections.md", map[string]int{"sh": 1}},
 	{"docs/who-holds-it.md", map[string]int{"sh": 5}},
+	{"docs/clients-python.md", map[string]int{"python": 9}},
 }
 
 func TestDocumentsAreTrue(t *testing.T) {

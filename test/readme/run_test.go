@@ -228,7 +228,11 @@ func (h *house) execute(script []string, argv ...string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(h.inPlace(script))
-	cmd.Env = append(environment(), "DOUBLEDUTCH_SERVER=http://"+h.address)
+	client, err := filepath.Abs("../../clients/python")
+	if err != nil {
+		return "", err
+	}
+	cmd.Env = append(environment(), "DOUBLEDUTCH_SERVER=http://"+h.address, "PYTHONPATH="+client, "PYTHONDONTWRITEBYTECODE=1")
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
