@@ -181,7 +181,11 @@ func (r *runJob) refused(err error) error {
 }
 
 // plain is what an error says, without the name that this program puts before everything.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "doubledutch: ") }
+// Of a task, what it is about is said by the rest.
+func plain(err error) string {
+	text := strings.TrimPrefix(err.Error(), "doubledutch: ")
+	return strings.Replace(text, dd.ErrHeld.Error()+": the task", "the task", 1)
+}
 
 // hidden is an error that is there for errors.Is alone.
 type hidden struct{ error }
