@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -65,17 +66,21 @@ deadline and its loss. If others have the lock, the exit code is that of -E.`
 
 // cutCommand takes what stands behind the first -- from the command line of run: it is not for this program's parser.
 func cutCommand(args []string) (ours, command []string) {
-	verb := slices.IndexFunc(args, func(a string) bool { return a == "run" })
 	end := slices.Index(args, "--")
-	if verb < 0 || end < verb || slices.ContainsFunc(args[:verb], isVerb) {
+	if end < 0 || verbOf(args[:end]) != "run" {
 		return args, nil
 	}
 	return args[:end:end], append([]string{}, args[end+1:]...)
 }
 
-// isVerb tells whether an argument before the verb run would be the verb itself.
-func isVerb(arg string) bool {
-	return slices.ContainsFunc(kong.Must(&grammar{}, serveVars()).Model.Children, func(n *kong.Node) bool { return n.Name == arg })
+// verbOf is the first argument that is neither a flag nor the value of the one flag that can stand before a verb.
+func verbOf(args []string) string {
+	for i, a := range args {
+		if !strings.HasPrefix(a, "-") && (i == 0 || args[i-1] != "--config") {
+			return a
+		}
+	}
+	return ""
 }
 
 // AfterApply settles which of the ways to say a thing counts.

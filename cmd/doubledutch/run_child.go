@@ -23,10 +23,13 @@ func (r *runJob) work(signals *supervise.Signals) error {
 	defer func() { _ = os.RemoveAll(filepath.Dir(keyFile)) }()
 	lease := newRunLease(r.leases())
 	defer lease.stop()
+	if r.lock != nil {
+		go r.passOn(r.lock.Asked(), lease.end)
+	}
 	out, err := supervise.Run(&supervise.Options{
 		Argv: r.console.command, Env: r.environment(keyFile), Lease: lease,
 		Grace: r.cmd.grace(), Reserve: r.cmd.reserve(), Poll: min(r.cmd.TTL.duration()/50, time.Second),
-		OnLost: supervise.OnLost(r.cmd.OnLost), Leftover: supervise.Leftover(r.cmd.Leftover), Say: r.say,
+		Litter: filepath.Dir(keyFile), OnLost: supervise.OnLost(r.cmd.OnLost), Leftover: supervise.Leftover(r.cmd.Leftover), Say: r.say,
 	}, signals)
 	if err != nil {
 		return exitcode.With(exitcode.RunFailed, err)
@@ -42,6 +45,18 @@ func (r *runJob) work(signals *supervise.Signals) error {
 		return nil
 	}
 	return exitcode.With(out.Code, errSaid)
+}
+
+// passOn tells whoever looks that somebody wants the lock, until end.
+func (r *runJob) passOn(asked <-chan dd.Ask, end <-chan struct{}) {
+	for {
+		select {
+		case a := <-asked:
+			r.say(fmt.Sprintf("%s asks to make way within %s: %s", somebody(a.Owner), ago(a.DueIn.Seconds()), a.Reason))
+		case <-end:
+			return
+		}
+	}
 }
 
 // leases are what the command must not outlive.

@@ -85,10 +85,13 @@ func guardOver(w wire, argv []string) (*Outcome, error) {
 	}
 	g.order, g.killAt = *first.Start, first.Start.KillAt
 	out, err := g.run(argv)
-	if err == nil {
-		_ = w.send(&report{Gone: out})
+	if err != nil {
+		return nil, err
 	}
-	return out, err
+	if w.send(&report{Gone: out}) != nil && g.order.Litter != "" {
+		_ = os.RemoveAll(g.order.Litter)
+	}
+	return out, nil
 }
 
 // run starts the command and stays with it to the end.

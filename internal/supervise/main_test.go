@@ -36,6 +36,7 @@ func wrapMain(args []string) int {
 	lost := flags.String("lost", "", "")
 	onLost := flags.String("on-lost", string(Kill), "")
 	leftover := flags.String("leftover", string(Wait), "")
+	litter := flags.String("litter", "", "")
 	_ = flags.Parse(args)
 	lease := &fileLease{ttl: *ttl, renewed: *renewed, gone: make(chan struct{})}
 	lease.until = now().add(*ttl)
@@ -58,7 +59,7 @@ func wrapMain(args []string) int {
 	}
 	out, err := Run(&Options{
 		Argv: flags.Args(), Env: env, Lease: lease, Grace: *grace, Reserve: *reserve, Poll: 10 * time.Millisecond,
-		OnLost: OnLost(*onLost), Leftover: Leftover(*leftover), Say: func(line string) { fmt.Fprintln(os.Stderr, "wrap: "+line) },
+		OnLost: OnLost(*onLost), Leftover: Leftover(*leftover), Litter: *litter, Say: func(line string) { fmt.Fprintln(os.Stderr, "wrap: "+line) },
 	}, Listen())
 	fmt.Fprintf(os.Stderr, "gone by %v\n", now())
 	switch {

@@ -55,6 +55,8 @@ type Options struct {
 	// OnLost and Leftover must be one of the constants.
 	OnLost   OnLost
 	Leftover Leftover
+	// Litter is a directory that the guardian removes with all that is in it if the caller is killed before it can. "": none.
+	Litter string
 	// Say prints a line for a person. It is called from one goroutine, and its being slow delays nothing but other lines.
 	Say func(line string)
 }

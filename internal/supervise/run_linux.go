@@ -65,7 +65,7 @@ func (w *wrapper) begin() error {
 		mine.close()
 		return fmt.Errorf("starting the guardian: %w", err)
 	}
-	first := &start{Grace: w.options.Grace, OnLost: w.options.OnLost, Leftover: w.options.Leftover}
+	first := &start{Grace: w.options.Grace, OnLost: w.options.OnLost, Leftover: w.options.Leftover, Litter: w.options.Litter}
 	if w.term != nil {
 		w.group = unix.Getpgrp()
 		first.Group = w.group

@@ -408,9 +408,18 @@ func TestOtherWaysToLose(t *testing.T) {
 // The wrapper is killed: nothing stays behind.
 func TestKilledWrapper(t *testing.T) {
 	t.Parallel()
-	w := wrap(t, stubborn, "-grace", "200ms").start()
+	litter := t.TempDir() + "/litter"
+	if err := os.Mkdir(litter, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, litter+"/key")
+	w := wrap(t, stubborn, "-grace", "200ms", "-litter", litter).start()
 	pids := w.pids()
 	_ = w.cmd.Process.Kill()
+	eventually(t, "the litter is removed", func() bool {
+		_, err := os.Stat(litter)
+		return os.IsNotExist(err)
+	})
 	eventually(t, "nothing is left", func() bool {
 		for _, pid := range pids {
 			if isThere(pid) {

@@ -31,6 +31,8 @@ type start struct {
 	Grace    time.Duration `json:"grace"`
 	OnLost   OnLost        `json:"on_lost"`
 	Leftover Leftover      `json:"leftover"`
+	// Litter is removed in the end if the wrapper is gone.
+	Litter string `json:"litter"`
 	// Group is the process group of the wrapper, whose terminal the command may have. 0: there is no terminal.
 	Group int `json:"group"`
 	// Foreground: the command has the terminal from the beginning.
@@ -51,7 +53,7 @@ type report struct {
 type wire int
 
 // maxMessage is more than any message has.
-const maxMessage = 4096
+const maxMessage = 16 << 10
 
 // newWires returns the wrapper's end and the guardian's.
 func newWires() (wrapper, guardian wire, err error) {
