@@ -43,6 +43,7 @@ var documents = []struct {
 	{"docs/fencing.md", map[string]int{"sh": 1}},
 	{"docs/tasks.md", map[string]int{"sh": 2}},
 	{"docs/elections.md", map[string]int{"sh": 1}},
+	{"docs/run.md", map[string]int{"sh": 3}},
 	{"docs/who-holds-it.md", map[string]int{"sh": 5}},
 	{"docs/clients-python.md", map[string]int{"python": 9}},
 }
