@@ -28,7 +28,10 @@ type network interface {
 	close() error
 }
 
-const outside = -1
+const (
+	outside    = -1
+	commandsAt = nodeCount // a machine that is no node, from which commands are run; there is none on loopback
+)
 
 // disturbance is what happens on some links, each in one direction.
 type disturbance struct {

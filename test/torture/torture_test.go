@@ -82,7 +82,7 @@ func newRing(t testing.TB) *ring {
 func (r *ring) network() network {
 	var why error = errors.New("as the flag -torture.loopback says")
 	if !*loopback {
-		n, err := newNamespaces(nodeCount)
+		n, err := newNamespaces(commandsAt + 1)
 		if err == nil {
 			r.namesNS = true
 			return n
@@ -133,18 +133,21 @@ func TestTorture(t *testing.T) {
 	}
 	a := newArena(r.c, r.clients, r.seed, min(3, max(1, *minutes/4)), able)
 	load := startLoad(r.clients, fullSize, r.seed)
+	runs := startCommands(r)
 	time.Sleep(time.Second) // some ops in peace
 	total := time.Duration(*minutes * float64(time.Minute))
-	for end, late := time.Now().Add(total), time.Now().Add(2*total); time.Now().Before(end) || a.lacks(*minutes) && time.Now().Before(late); {
+	for end, late := time.Now().Add(total), time.Now().Add(2*total); time.Now().Before(end) || (a.lacks(*minutes) || runs.lacks(*minutes)) && time.Now().Before(late); {
 		a.rage(min(max(time.Until(end), 5*time.Second), 45*time.Second))
 		r.recover()
 	}
 	time.Sleep(2 * time.Second) // some more ops in peace
 	load.stop()
+	runs.stop()
 	a.late.Wait()
 	r.agree()
 	r.retire()
 	r.sentence(load, a)
+	runs.judge(*minutes)
 }
 
 // recover expects that every node serves soon after the last fault (L2).
