@@ -117,8 +117,9 @@ simulate: ## run clusters for HOURS of virtual time with faults, with seeds from
 	$(GO) test ./internal/simulation -run '^TestSimulation$$' -v -timeout 0 -simulate.first=$(SEED) -simulate.seeds=$$(( $(HOURS) * 2 )) -simulate.minutes=30
 
 MINUTES ?= 10
-torture: ## break a cluster of real processes for MINUTES
-	$(GO) test ./test/torture -run '^TestTorture$$' -v -timeout 0 -torture.minutes=$(MINUTES)
+torture: ## break a cluster of real processes for MINUTES, and restart its nodes under the Go client for as long
+	$(GO) test ./test/torture -run '^(TestTorture|TestClientHoldsThroughRollingRestarts)$$' -v -timeout 0 \
+		-torture.minutes=$(MINUTES) -torture.rolling=$(MINUTES)
 
 bench-failover: ## measure how long the end of a leader is felt
 	$(GO) test ./test/torture -run '^$$' -bench Failover -benchtime 20x -timeout 0

@@ -42,11 +42,11 @@ type commands struct {
 	island sync.Mutex // held while the machine of the runs is cut off
 	ctx    context.Context
 	end    context.CancelFunc
+	ending sync.Once
 
 	mu      sync.Mutex // guards what follows
 	count   int        // of runs
 	codes   map[int]int
-	lost    map[string]bool // runs that lost their lock, as they are named in tenures
 	tenures []tenure // of the rival
 	wrong   []string
 	deck    []*harm
@@ -72,7 +72,7 @@ type commandRun struct {
 func startCommands(r *ring) *commands {
 	c := &commands{
 		ring: r, dir: filepath.Join(r.dir, "hearts"), rand: &lockedRand{r: rand.New(rand.NewPCG(r.seed, 1<<40))},
-		codes: map[int]int{}, lost: map[string]bool{}, tally: map[string]*tally{},
+		codes: map[int]int{}, tally: map[string]*tally{},
 	}
 	err := os.Mkdir(c.dir, 0o700)
 	if err == nil {
@@ -85,6 +85,7 @@ func startCommands(r *ring) *commands {
 		r.t.Fatal(err)
 	}
 	c.ctx, c.end = context.WithCancel(context.Background())
+	r.t.Cleanup(c.stop)
 	for i := range commandLocks {
 		l := &commandLock{name: fmt.Sprintf("command-%d", i+1)}
 		c.locks = append(c.locks, l)
@@ -191,7 +192,6 @@ func (c *commands) ended(run *commandRun) {
 	c.history.note("run "+run.id, fmt.Sprintf("ended with %d", code))
 	c.mu.Lock()
 	c.codes[code]++
-	c.lost["run "+run.id] = code == exitcode.RunLost
 	c.mu.Unlock()
 	if !run.mayEndWith(code) {
 		c.blame(fmt.Sprintf("run %s ended with %d; see commands.log", run.id, code))
@@ -239,7 +239,9 @@ func (c *commands) compete(l *commandLock) {
 }
 
 // stop ends all wrappers, as hard as it can be, and returns when nothing of them is left.
-func (c *commands) stop() {
+func (c *commands) stop() { c.ending.Do(c.finish) }
+
+func (c *commands) finish() {
 	c.end()
 	for _, l := range c.locks {
 		l.mu.Lock()
@@ -281,8 +283,8 @@ func (c *commands) judge(minutes float64) {
 		c.t.Error(w)
 	}
 	grants := len(merge(hearts))
-	fmt.Printf("%d runs, of which %d began their command, and %d grants of the rival; %d heartbeats; exit codes %v\n%d lost their lock, and the next one had it %v after the last heartbeat at the earliest; %d overlaps\n%s\n",
-		c.count, grants, len(c.tenures), beats, c.codes, c.codes[exitcode.RunLost], closest(all, c.lost).Round(time.Millisecond), len(wrong), c.reportLocked())
+	fmt.Printf("%d runs, of which %d began their command, and %d grants of the rival; %d heartbeats\n%d lost their lock; %d overlaps; exit codes %v\n%s\n",
+		c.count, grants, len(c.tenures), beats, c.codes[exitcode.RunLost], len(wrong), c.codes, c.reportLocked())
 	for _, least := range []struct {
 		what      string
 		have      int

@@ -77,7 +77,7 @@ func (c *commands) between(least, most int) time.Duration {
 	return time.Duration(least+c.rand.IntN(most-least)) * time.Millisecond
 }
 
-// holder waits for a run that has the lock, until all is over.
+// holder waits for a run whose command runs, until all is over.
 func (c *commands) holder(l *commandLock) (victim, bool) {
 	for c.ctx.Err() == nil {
 		l.mu.Lock()
@@ -88,7 +88,7 @@ func (c *commands) holder(l *commandLock) (victim, bool) {
 			if err != nil || run.IsGone() {
 				continue
 			}
-			if all := childrenOf(pid); len(all) == 1 {
+			if all := childrenOf(pid); len(all) == 1 && len(childrenOf(all[0])) > 0 {
 				return victim{run, all[0]}, true
 			}
 		}

@@ -82,24 +82,6 @@ func merge(tenures []tenure) (merged []tenure) {
 	return merged
 }
 
-// closest is the shortest time between the last moment of one of these and the first of whoever had the lock next.
-func closest(tenures []tenure, whose map[string]bool) time.Duration {
-	least := time.Duration(1<<63 - 1)
-	all := merge(tenures)
-	for _, s := range all {
-		next, found := tenure{}, false
-		for _, n := range all {
-			if n.lock == s.lock && n.token > s.token && (!found || n.token < next.token) {
-				next, found = n, true
-			}
-		}
-		if found && whose[s.who] {
-			least = min(least, next.begin-s.end)
-		}
-	}
-	return least
-}
-
 func (s tenure) String() string {
 	return fmt.Sprintf("%s, token %d, %s: from %v to %v", s.lock, s.token, s.who, s.begin, s.end)
 }

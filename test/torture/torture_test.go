@@ -118,7 +118,8 @@ func (r *ring) leave() {
 	}
 	r.t.Logf("seed %d; the history, the faults, the servers' logs and data are in %s", r.seed, r.dir)
 	r.t.Logf("judge it again: go test ./test/torture -run TestRecheck -v -torture.recheck %s", r.dir)
-	r.t.Logf("once more: go test ./test/torture -run '^%s$' -v -timeout 0 -torture.minutes %v -torture.seed %d", r.t.Name(), *minutes, r.seed)
+	r.t.Logf("once more: go test ./test/torture -run '^%s$' -v -timeout 0 -torture.minutes %v -torture.rolling %v -torture.seed %d",
+		r.t.Name(), *minutes, *rollingMinutes, r.seed)
 }
 
 // TestTorture lets a cluster work while everything breaks.
