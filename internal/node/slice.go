@@ -40,14 +40,17 @@ func (p *parked) stay() time.Duration {
 type sliceTimer struct {
 	over  <-chan time.Time // nil: the wait ends before
 	timer *time.Timer
-	end   time.Time
+	end   time.Time // of the slice, or of the wait; zero: neither has one
 }
 
 // startSlice begins the slice of p, or one without end.
 func (p *parked) startSlice() *sliceTimer {
 	t := &sliceTimer{}
+	if stay := p.stay(); stay >= 0 {
+		t.end = p.asked.Add(stay)
+	}
 	if p.isSliced() {
-		t.set(p.asked.Add(p.slice.For))
+		t.set(t.end)
 	}
 	return t
 }
@@ -60,9 +63,11 @@ func (t *sliceTimer) set(end time.Time) {
 
 // hasten ends the slice soon.
 func (t *sliceTimer) hasten() {
-	if soon := time.Now().Add(supersededStay); t.timer == nil || soon.Before(t.end) {
-		t.set(soon)
+	soon := time.Now().Add(supersededStay)
+	if !t.end.IsZero() && t.end.Before(soon) {
+		soon = t.end
 	}
+	t.set(soon)
 }
 
 func (t *sliceTimer) stop() {

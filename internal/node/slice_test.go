@@ -11,7 +11,8 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-const tenSeconds = 10 * time.Second
+// oneSlice is how long a slice lasts, if nothing else is said.
+const oneSlice = 10 * time.Second
 
 // kept is what a client asks for that waits in slices with a key of its own.
 func kept(d time.Duration) Slice { return Slice{For: d, Keep: true} }
@@ -27,7 +28,7 @@ func holdLong(t *testing.T, n *Node) {
 // slice waits for the lock db with key for one slice of ten seconds, or less.
 func slice(t *testing.T, n *Node, key string, wait time.Duration, want locktable.Code) locktable.Outcome {
 	t.Helper()
-	o, err := n.Acquire(t.Context(), acquireCmd("db", key, wait), kept(tenSeconds))
+	o, err := n.Acquire(t.Context(), acquireCmd("db", key, wait), kept(oneSlice))
 	if err != nil || o.Code != want {
 		t.Fatalf("slice of %s: code %d, error %v, want %d", key, o.Code, err, want)
 	}
@@ -37,7 +38,7 @@ func slice(t *testing.T, n *Node, key string, wait time.Duration, want locktable
 func sliceLater(ctx context.Context, n *Node, a *command.Acquire) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		o, err := n.Acquire(ctx, a, kept(tenSeconds))
+		o, err := n.Acquire(ctx, a, kept(oneSlice))
 		got <- answer{o, err}
 	}()
 	synctest.Wait()
@@ -54,7 +55,7 @@ func TestSliceTellsHowThePlaceStands(t *testing.T) {
 		start := time.Now()
 		for i := range 10 {
 			o := slice(t, n, "k", -1, locktable.Waiting)
-			if took := time.Since(start); took != time.Duration(i+1)*tenSeconds {
+			if took := time.Since(start); took != time.Duration(i+1)*oneSlice {
 				t.Errorf("slice %d ended after %v", i, took)
 			}
 			if o.Position != 2-i/6 || o.Holder == nil || o.Holder.Waiters != 2-i/6 {
@@ -63,7 +64,7 @@ func TestSliceTellsHowThePlaceStands(t *testing.T) {
 			if late := time.Since(start) - o.Waited; late < 0 || late > time.Second {
 				t.Errorf("slice %d: waited %v, which is %v too little", i, o.Waited, late)
 			}
-			if d := keptBy(&o); d < tenSeconds || d > 15*time.Second {
+			if d := keptBy(&o); d < oneSlice || d > 15*time.Second {
 				t.Errorf("slice %d: kept for %v", i, d)
 			}
 		}
@@ -75,7 +76,7 @@ func TestSliceTellsHowThePlaceStands(t *testing.T) {
 
 // The place stays as long as it was said, for its own client only, and not much longer: there are no ghosts.
 func TestPlaceStaysBetweenSlices(t *testing.T) {
-	for _, length := range []time.Duration{time.Millisecond, 7 * time.Second, tenSeconds, 40 * time.Second} {
+	for _, length := range []time.Duration{time.Millisecond, 7 * time.Second, oneSlice, 40 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			n := open(t, "")
 			holdLong(t, n)
@@ -107,7 +108,7 @@ func TestPlaceEndsWithTheWait(t *testing.T) {
 		time.Sleep(3 * time.Second) // virtual
 		slice(t, n, "k", 0, locktable.Held)
 		// A wait that ends with its slice, or within it, has run out.
-		for _, wait := range []time.Duration{tenSeconds, 4 * time.Second} {
+		for _, wait := range []time.Duration{oneSlice, 4 * time.Second} {
 			start := time.Now()
 			if o := slice(t, n, "k", wait, locktable.Held); o.Waited != wait || time.Since(start) != wait {
 				t.Errorf("waited %v, told after %v", o.Waited, time.Since(start))
@@ -149,7 +150,7 @@ func TestGrantAtTheEndOfASlice(t *testing.T) {
 				n := open(t, "")
 				holdLong(t, n)
 				got := sliceLater(t.Context(), n, acquireCmd("db", "k", time.Minute))
-				time.Sleep(tenSeconds - before) // virtual
+				time.Sleep(oneSlice - before) // virtual
 				mustRelease(t, n, "db", "h")
 				a := receive(t, got)
 				if a.err != nil || a.out.Code != locktable.Granted && a.out.Code != locktable.Waiting {
@@ -185,7 +186,7 @@ func TestBrokenConnectionInASlice(t *testing.T) {
 		unanswered(t, later)
 
 		ctx, leave = context.WithCancel(t.Context())
-		go func() { _, _ = n.Acquire(ctx, acquireCmd("db", "z", time.Minute), Slice{For: tenSeconds}) }()
+		go func() { _, _ = n.Acquire(ctx, acquireCmd("db", "z", time.Minute), Slice{For: oneSlice}) }()
 		synctest.Wait()
 		leave()
 		synctest.Wait()
@@ -218,6 +219,22 @@ func TestLaterSliceHasThePlace(t *testing.T) {
 	})
 }
 
+// Also one whose wait would have ended before its slice is answered by then.
+func TestSupersededBeforeTheEndOfTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, "")
+		holdLong(t, n)
+		start := time.Now()
+		older := sliceLater(t.Context(), n, acquireCmd("db", "k", 3*time.Second))
+		time.Sleep(2900 * time.Millisecond) // virtual
+		newer := sliceLater(t.Context(), n, acquireCmd("db", "k", time.Minute))
+		if a := receive(t, older); a.err != nil || a.out.Code != locktable.Waiting || time.Since(start) != 3*time.Second {
+			t.Errorf("code %d, error %v, after %v", a.out.Code, a.err, time.Since(start))
+		}
+		unanswered(t, newer)
+	})
+}
+
 // A place that is given up, or goes with its session, is told as lost.
 func TestPlaceLostInASlice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -244,7 +261,7 @@ func TestNumberedSlices(t *testing.T) {
 			t.Helper()
 			a := acquireCmd("db", "k", time.Minute)
 			a.Ttl, a.Session, a.Request = 0, id, number
-			o, err := n.Acquire(t.Context(), a, kept(tenSeconds))
+			o, err := n.Acquire(t.Context(), a, kept(oneSlice))
 			if err != nil || o.Code != want {
 				t.Fatalf("number %d: code %d, error %v, want %d", number, o.Code, err, want)
 			}
@@ -287,7 +304,7 @@ func TestClaimInSlices(t *testing.T) {
 			t.Helper()
 			c := claimCmd("t", key, wait)
 			c.Ttl = int64(time.Hour)
-			o, err := n.ClaimTask(t.Context(), c, kept(tenSeconds))
+			o, err := n.ClaimTask(t.Context(), c, kept(oneSlice))
 			if err != nil || o.Code != want {
 				t.Fatalf("code %d, error %v, want %d", o.Code, err, want)
 			}
@@ -298,7 +315,7 @@ func TestClaimInSlices(t *testing.T) {
 		for range 2 {
 			mustPropose(t, n, command.FromRenewTask(&command.RenewTask{Name: "t", Key: keyOf("a"), Progress: &progress}), locktable.Renewed)
 			o := claim("b", time.Minute, locktable.Waiting)
-			if o.Task == nil || o.Task.Status != locktable.TaskRunning || o.Task.Progress != progress || o.Position != 1 || keptBy(&o) < tenSeconds {
+			if o.Task == nil || o.Task.Status != locktable.TaskRunning || o.Task.Progress != progress || o.Position != 1 || keptBy(&o) < oneSlice {
 				t.Errorf("task %+v, position %d, kept for %v", o.Task, o.Position, keptBy(&o))
 			}
 			progress += "!"
@@ -360,7 +377,7 @@ func sliceForEver(t *testing.T, n *Node, key string) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
 		for {
-			o, err := n.Acquire(t.Context(), acquireCmd("db", key, -1), kept(tenSeconds))
+			o, err := n.Acquire(t.Context(), acquireCmd("db", key, -1), kept(oneSlice))
 			if err != nil || o.Code != locktable.Waiting {
 				got <- answer{o, err}
 				return
