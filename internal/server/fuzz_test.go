@@ -54,6 +54,8 @@ func (e *echo) Read(_ context.Context, f func(*locktable.Table, locktable.Time))
 	return nil
 }
 func (e *echo) Abandon(string, uint64) {}
+
+func (e *echo) AbandonLater(string, uint64) {}
 func (e *echo) Status() node.Status    { return node.Status{Ready: true} }
 func (e *echo) StopWaiting()           {}
 
