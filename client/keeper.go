@@ -288,10 +288,10 @@ func (k *keeper) tellLocked(asked *askedFor) {
 	k.asked <- a
 }
 
-// A new lease is handed to the caller with at least one part in freshPart of the lifetime before it; renewals for that are tried so
-// often.
+// A new lease is handed to the caller with at least one part in freshPart of the lifetime before it; if it is less, it is renewed
+// first, so often.
 const (
-	freshPart   = 3
+	freshPart   = 2
 	freshenings = 3
 )
 
@@ -303,16 +303,15 @@ var errTooSlow = errors.New("the servers take too long to answer for so short a 
 func (k *keeper) freshen(ctx context.Context) error {
 	for range freshenings {
 		now := k.client.clock.now()
-		if now.sub(k.renewed) <= k.ttl/10 {
+		if k.until.sub(now) >= k.ttl/freshPart {
 			return nil
 		}
-		res := k.renew(ctx, now.add(k.ttl), k.acknowledge)
-		if res.answer == nil {
+		if res := k.renew(ctx, now.add(k.ttl), k.acknowledge); res.answer == nil {
 			return res.fault()
 		}
-		if k.until.sub(k.client.clock.now()) >= k.ttl/freshPart {
-			return nil
-		}
+	}
+	if k.until.sub(k.client.clock.now()) >= k.ttl/freshPart {
+		return nil
 	}
 	return both(ErrUnavailable, errTooSlow)
 }
@@ -320,7 +319,7 @@ func (k *keeper) freshen(ctx context.Context) error {
 // begin freshens and starts k. An error says why there is nothing to be handed over; what the server has granted is to be given
 // back then.
 func (k *keeper) begin(ctx context.Context) error {
-	if k.margin*2 > k.ttl {
+	if k.margin*3 > k.ttl { // more than half has to be left for a new lease
 		return refuse(fmt.Sprintf("a margin of %v leaves nothing of a ttl of %v", k.margin, k.ttl))
 	}
 	if err := k.freshen(ctx); err != nil {

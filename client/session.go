@@ -55,9 +55,6 @@ func (c *Client) openSession(ctx context.Context, o *sessionOptions) (*Session, 
 	if body.Owner == "" {
 		body.Owner = c.config.owner
 	}
-	if o.ttl == 0 {
-		body.TTL = inSeconds(DefaultTTL)
-	}
 	user := ctx
 	ctx, end, err := c.begin(ctx)
 	if err != nil {
