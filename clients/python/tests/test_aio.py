@@ -120,6 +120,25 @@ class FakeTest(FakeCase):
         self.assertRaises(Unknown, run, lambda: main(server.url))
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 
+    def test_a_release_that_broke_a_connection_was_done(self) -> None:
+        """The server has released, and ended; its successor knows nothing of the lock."""
+        ends: List[int] = []
+
+        def act(h: Heard) -> Action:
+            if h.method == "POST":
+                return lock_server(h)
+            ends.append(h.connection)
+            return DROP if len(ends) == 1 else say(404, {"code": "not_held"})
+
+        server = self.serve(act)
+
+        async def main() -> None:
+            lease = await Client(server.url).lock("a", ttl=600)
+            await lease.release()
+
+        run(main)
+        self.assertEqual(ends, [1, 2])
+
     def test_a_cancelled_wait_gives_its_place_up(self) -> None:
         server = self.serve(lambda h: HANG if h.method == "POST" else say(200, {"released": True}))
 

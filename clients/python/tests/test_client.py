@@ -73,6 +73,33 @@ class TransportTest(FakeCase):
             self.assertTrue(dd.verify("a", 1))
         self.assertEqual(seen, [1, 1, 2, 2, 3])
 
+    def test_a_release_that_broke_a_connection_was_done(self) -> None:
+        """The server has released, and ended; its successor knows nothing of the lock."""
+        ends: List[int] = []
+
+        def act(h: Heard) -> Action:
+            if h.method == "POST":
+                return lock_server(h)
+            ends.append(h.connection)
+            return DROP if len(ends) == 1 else say(404, {"code": "not_held"})
+
+        server = self.serve(act)
+        Client(server.url).lock("a", ttl=600).release()
+        self.assertEqual(ends, [1, 2])
+
+    def test_what_a_broken_connection_has_done_is_unknown(self) -> None:
+        def act(h: Heard) -> Action:
+            if h.path == "/v1/verify":
+                return say(200, {"valid": True})
+            server.close()
+            return DROP
+
+        server = self.serve(act)
+        dd = Client(server.url, patience=0.5)
+        dd.verify("a", 1)
+        self.assertRaises(Unknown, dd.lock, "a", wait=0)
+        self.assertEqual(server.paths(), ["POST /v1/verify", "POST /v1/locks/a"])
+
     def test_the_other_server_is_asked_with_the_same_key(self) -> None:
         good = self.serve(lock_server)
         for trouble in (DROP, HANG, raw(b"SSH-2.0\r\n\r\n"), raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
