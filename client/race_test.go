@@ -42,3 +42,20 @@ func TestRequestThatLeavesInTheLastMoment(t *testing.T) {
 		}
 	})
 }
+
+// The goroutine that ends a session may stand still between the session and its leases.
+func TestLeaseIsNotBelievedInWithoutItsSession(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		c := b.client()
+		session, lease := c.newKeeper(t.Context(), "session"), c.newKeeper(t.Context(), "lease")
+		session.until = never
+		if !lease.startUnder(session) || lease.believed() != nil {
+			t.Fatal("it does not begin")
+		}
+		session.err = ErrLost
+		wantErr(t, lease.believed(), ErrLost)
+		if !isDone(lease.ctx) || lease.remaining() != 0 {
+			t.Error("it is not over")
+		}
+	})
+}
