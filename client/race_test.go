@@ -59,3 +59,11 @@ func TestLeaseIsNotBelievedInWithoutItsSession(t *testing.T) {
 		}
 	})
 }
+
+func TestUnlockRefusedEverywhere(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		l := b.lock(b.client(), "x")
+		b.net.set(func(string, *http.Request) fault { return fault{refused: true} })
+		wantErr(t, l.Unlock(t.Context()), ErrUnknown)
+	})
+}

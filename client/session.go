@@ -258,6 +258,8 @@ func givenBack(before error, res result) error {
 		return nil
 	case res.err == nil && res.unsure && errors.Is(res.problem, ErrLost):
 		return nil // gone by an attempt whose answer was lost
+	case res.err != nil && !errors.Is(res.err, ErrClosed):
+		return both(ErrUnknown, res.err)
 	}
 	return res.fault()
 }
