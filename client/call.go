@@ -234,9 +234,10 @@ func endOf(ctx context.Context) error {
 	return both(ctx.Err(), cause)
 }
 
-// tooOld says that the number of the request was below those that its session remembers: with another number it may be asked again.
-func (r *result) tooOld() bool {
-	return r.answer == nil && r.err == nil && r.problem.Code == "request_too_old"
+// usedUp says that the number of the request was below those that its session remembers, or was used for another request before: with
+// another number it may be asked again.
+func (r *result) usedUp() bool {
+	return r.answer == nil && r.err == nil && (r.problem.Code == "request_too_old" || r.problem.Code == "request_mismatch")
 }
 
 // fault is the error of a result that is no success.

@@ -140,7 +140,8 @@ func (l *Lease) giveBack() {
 		defer close(l.freed)
 		<-l.keeper.done // no renewal is under way
 		res := l.client.free(ctx, l.freeRequest())
-		for res.tooOld() { // by the number in its session, which is no statement about the lock
+		for l.session != nil && res.usedUp() { // the number in its session, which is no statement about the lock
+			l.session.skip()
 			res = l.client.free(ctx, l.freeRequest())
 		}
 		l.outcome = givenBack(before, res)

@@ -220,3 +220,25 @@ func TestRealLostAnswers(t *testing.T) {
 		t.Errorf("task %+v", info)
 	}
 }
+
+// A program that was started anew opens its session again, and does not know the numbers that it used before.
+func TestRealSessionOpenedAgain(t *testing.T) {
+	url, stop := serve()
+	t.Cleanup(stop)
+	ctx, id := within(t), client.NewKey()
+	s := must[*client.Session](t)(dial(t, url).Open(ctx, client.Key(id)))
+	for range 100 { // more than the server remembers
+		unlock(t, must[*client.Lease](t)(s.Lock(ctx, "a")))
+	}
+	kept := must[*client.Lease](t)(s.Lock(ctx, "kept"))
+	c := dial(t, url)
+	s = must[*client.Session](t)(c.Open(ctx, client.Key(id)))
+	again := must[*client.Lease](t)(s.Lock(ctx, "kept"))
+	if again.Token() != kept.Token() {
+		t.Error("it is not one session")
+	}
+	unlock(t, must[*client.Lease](t)(s.Lock(ctx, "a")))
+	if info := must[*client.LockInfo](t)(c.Get(ctx, "a")); info.Held {
+		t.Error("it was not unlocked")
+	}
+}
