@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 
 from . import protocol
 from .acquiring import Ask, Got, Keeping, Place, give_up, open_session, release
-from .errors import Held, Refused
+from .errors import Held, LeaseLost, Refused
 from .flow import GIVE_UP_WITHIN, call
 from .protocol import Names, Target
 from .running import Keeper, Runner
@@ -37,6 +37,7 @@ class _Held:
         self._keeper: Optional[Keeper] = None
         self._ending = threading.Lock()  # guards _ended
         self._ended = False
+        self._session: Optional[_Held] = None  # that it is held by
 
     def _start(self, renewal: Request, on_lost: Optional[Callable[[Any], object]], on_asked: Optional[Callable[[Asked], object]]) -> None:
         self._keeping = Keeping(self._what, self._validity, renewal, on_asked)
@@ -49,12 +50,17 @@ class _Held:
         return bool(self._validity.why_lost())
 
     def remaining(self) -> float:
-        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost."""
-        return self._validity.remaining()
+        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost or released."""
+        return 0.0 if self._is_over() else self._validity.remaining()
 
     def check(self) -> None:
-        """Raises LeaseLost if it is lost. Asks nobody: it costs a microsecond."""
+        """Raises LeaseLost if it is lost or released. Asks nobody: it costs a microsecond."""
         self._validity.check(self._what)
+        if self._is_over():
+            raise LeaseLost(f"{self._what} was released")
+
+    def _is_over(self) -> bool:
+        return self._ended or (self._session is not None and self._session._ended)
 
     def _request_to_end(self) -> Request:
         raise NotImplementedError
@@ -197,7 +203,9 @@ class Session(_Held):
         self.check()
         target = protocol.lock_target(name, shared, slots)
         common = {"session": self.id, "owner": owner, "metadata": metadata, "lock_delay": lock_delay}
-        return self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
+        lease = self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
+        lease._session = self
+        return lease
 
     def try_lock(
         self, name: Names, *, shared: bool = False, slots: Optional[int] = None, owner: Optional[str] = None,

@@ -120,6 +120,24 @@ class FakeTest(FakeCase):
         self.assertRaises(Unknown, run, lambda: main(server.url))
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 
+    def test_nothing_is_believed_in_after_the_release(self) -> None:
+        """Another task may still be at work."""
+        server = self.serve(lock_server)
+
+        async def main() -> None:
+            dd = Client(server.url)
+            lease, session = await dd.lock("a", ttl=600), await dd.session(ttl=600)
+            of_session, released = await session.lock("b"), await session.lock("c")
+            await released.release()
+            await lease.release()
+            of_session.check()
+            await session.release()
+            for over in (lease, released, of_session, session):
+                self.assertRaises(LeaseLost, over.check)
+                self.assertEqual((over.remaining(), over.lost), (0, False))
+
+        run(main)
+
     def test_a_release_that_broke_a_connection_was_done(self) -> None:
         """The server has released, and ended; its successor knows nothing of the lock."""
         ends: List[int] = []

@@ -149,6 +149,19 @@ class TransportTest(FakeCase):
 
 
 class LockTest(FakeCase):
+    def test_nothing_is_believed_in_after_the_release(self) -> None:
+        """Another thread may still be at work."""
+        dd = Client(self.serve(lock_server).url)
+        lease, session = dd.lock("a", ttl=600), dd.session(ttl=600)
+        of_session, released = session.lock("b"), session.lock("c")
+        released.release()
+        lease.release()
+        of_session.check()
+        session.release()
+        for over in (lease, released, of_session, session):
+            self.assertRaises(LeaseLost, over.check)
+            self.assertEqual((over.remaining(), over.lost), (0, False))
+
     def test_a_block(self) -> None:
         server = self.serve(lock_server)
         with Client(server.url, owner="me", api_key="s3cret").lock("a/b", ttl=600, metadata="why", lock_delay=2) as lease:

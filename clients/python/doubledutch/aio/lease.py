@@ -67,6 +67,7 @@ class _Held:
         self._guard = Guard()
         self._dependents: "weakref.WeakSet[_Held]" = weakref.WeakSet()  # are lost together with it
         self._ended = False
+        self._session: Optional[_Held] = None  # that it is held by
 
     def _start(self, renewal: Request, on_lost: Optional[Callable[[Any], object]], on_asked: Optional[Callable[[Asked], object]]) -> None:
         self._keeping = Keeping(self._what, self._validity, renewal, on_asked)
@@ -84,12 +85,17 @@ class _Held:
         return bool(self._validity.why_lost())
 
     def remaining(self) -> float:
-        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost."""
-        return self._validity.remaining()
+        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost or released."""
+        return 0.0 if self._is_over() else self._validity.remaining()
 
     def check(self) -> None:
-        """Raises LeaseLost if it is lost. Asks nobody, and does not wait."""
+        """Raises LeaseLost if it is lost or released. Asks nobody, and does not wait."""
         self._validity.check(self._what)
+        if self._is_over():
+            raise LeaseLost(f"{self._what} was released")
+
+    def _is_over(self) -> bool:
+        return self._ended or (self._session is not None and self._session._ended)
 
     def _request_to_end(self) -> Request:
         raise NotImplementedError
@@ -240,6 +246,7 @@ class Session(_Held):
             common = {"session": self.id, "owner": owner, "metadata": metadata, "lock_delay": lock_delay}
             lease = await self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
             self._dependents.add(lease)
+            lease._session = self
             return lease
 
         return Opening(acquire)
