@@ -96,6 +96,13 @@ func TestRealKeepAndDelays(t *testing.T) {
 	if n != 2 {
 		t.Errorf("%d runs", n)
 	}
+	n = 0
+	for range 2 {
+		_ = must[*client.Done](t)(c.Once(ctx, "for good", works, client.Keep(-1)))
+	}
+	if n != 1 {
+		t.Errorf("what is kept for good was done %d times", n)
+	}
 	boom := errors.New("boom")
 	fails := func(context.Context, *client.Claim) (string, error) { return "", boom }
 	_, err := c.Once(ctx, "later", fails, client.RetryDelay(time.Hour))

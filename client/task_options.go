@@ -25,8 +25,8 @@ type taskOption func(*taskOptions)
 func (f taskOption) applyTask(o *taskOptions) { f(o) }
 
 // Keep is how long the record of a task stays when it is over: as long as it is there, the task is not done again. 0 forgets it at
-// once. Without it, it stays for good.
-func Keep(d time.Duration) TaskOption { return taskOption(func(o *taskOptions) { o.keep = max(d, 0) }) }
+// once. Negative, or without it, it stays for good.
+func Keep(d time.Duration) TaskOption { return taskOption(func(o *taskOptions) { o.keep = d }) }
 
 // MaxAttempts bounds how often a task is begun, over all machines. Attempts whose claimant was lost count.
 func MaxAttempts(n int) TaskOption { return taskOption(func(o *taskOptions) { o.maxAttempts = n }) }
