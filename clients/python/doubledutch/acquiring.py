@@ -151,6 +151,20 @@ def give_up(s: Settings, request: Request) -> Flow[None]:
         pass  # it expires, or loses its place, by itself
 
 
+def leave(s: Settings, ask: Ask) -> Flow[None]:
+    """Gives up what an acquire may have left behind that did not come to its end. Nobody has begun to work on a task: its attempt is
+    reported to have failed, so that also one that is done at most once can be done by others; if it is no claim, the place is given up."""
+    if ask.target.is_task:
+        report = protocol.fail(ask.target, ask.key, "it was given up before it had begun")
+        try:
+            answered = yield from call(s, report, GIVE_UP_WITHIN, GIVE_UP_WITHIN / min(len(s.endpoints), 2))
+        except Unavailable:
+            return
+        if answered.problem is None:
+            return
+    yield from give_up(s, protocol.release(ask.key))
+
+
 def open_session(s: Settings, session: str, ttl: float, owner: str, metadata: Optional[str]) -> Flow[Validity]:
     """Opens a session."""
     request = protocol.open_session(session, ttl, owner, metadata)

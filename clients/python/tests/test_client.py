@@ -148,6 +148,26 @@ class TransportTest(FakeCase):
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 
 
+    def test_the_give_up_of_a_task_that_nobody_has_begun(self) -> None:
+        """Released, one that is done at most once would be lost."""
+        for claimed, more in ((200, []), (409, ["DELETE /v1/holds"])):
+            with self.subTest(claimed=claimed):
+                now = [0.0]
+
+                def act(h: Heard, claimed: int = claimed, now: List[float] = now) -> Action:
+                    if h.path == "/v1/tasks/t":
+                        now[0] += 100  # more than the patience
+                        return DROP
+                    return say(claimed, {"status": "open"} if claimed == 200 else {"code": "not_claimant"})
+
+                server = self.serve(act)
+                dd = Client(server.url)
+                dd._settings.clock = lambda now=now: now[0]  # type: ignore[misc]
+                self.assertRaises(Unknown, dd.once("t", at_most_once=True)(lambda: None))
+                self.assertEqual(server.paths(), ["POST /v1/tasks/t", "POST /v1/tasks/t/fail", *more])
+                self.assertEqual(server.heard[1].body["key"], server.heard[0].body["key"])
+
+
 class LockTest(FakeCase):
     def test_nothing_is_believed_in_after_the_release(self) -> None:
         """Another thread may still be at work."""
