@@ -313,6 +313,16 @@ func TestRealOnceFails(t *testing.T) {
 			t.Errorf("after %.9q: %+v", result, info)
 		}
 	}
+	for i, why := range []string{"a\r\n\x1b[31mb\x00\xff", strings.Repeat("ö", 20<<10), "x" + strings.Repeat("ö", 20<<10)} {
+		name := fmt.Sprintf("odd %d", i)
+		_, err = c.Once(ctx, name, func(context.Context, *client.Claim) (string, error) { return "", errors.New(why) })
+		if errors.Is(err, client.ErrRefused) {
+			t.Errorf("%.9q cannot be reported: %v", why, err)
+		}
+		if info := must[*client.TaskInfo](t)(c.Task(ctx, name)); info.Status != client.TaskOpen || info.Error == "" {
+			t.Errorf("after %.9q: %.99v", why, info)
+		}
+	}
 }
 
 func TestRealSchedule(t *testing.T) {
