@@ -140,7 +140,8 @@ class Lease(_Held):
         return self._keeping.asked if self._keeping else None
 
     def hand_over(self, to: str) -> None:
-        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept."""
+        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept.
+        What the lock protects must have come to rest before: the successor may be at work when this returns."""
         self.check()
         request = protocol.hand_over(self.name, self.key, to)
         answered = self._runner.run(call(self._runner.settings, request, self._runner.settings.patience, self._runner.settings.try_timeout))

@@ -185,7 +185,8 @@ class Lease(_Held):
         return self._keeping.asked if self._keeping else None
 
     async def hand_over(self, to: str) -> None:
-        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept."""
+        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept.
+        What the lock protects must have come to rest before: the successor may be at work when this returns."""
         self.check()
         s = self._runner.settings
         answered = await self._runner.finish(call(s, protocol.hand_over(self.name, self.key, to), s.patience, s.try_timeout))
