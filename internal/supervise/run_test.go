@@ -473,6 +473,38 @@ func TestKilledGuardian(t *testing.T) {
 	w.nothingIsLeft(pids)
 }
 
+// A shell that has children and is replaced by the wrapper (exec) leaves it children that are not the command's.
+func TestInheritedChildrenAreSpared(t *testing.T) {
+	t.Parallel()
+	w := wrap(t, "")
+	inner := `sleep 300 & echo $! > inherited; exec /proc/self/exe.link -- bash -c 'echo $$ > leader; sleep 300'`
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cmd.Path, w.cmd.Args = "/bin/bash", []string{"bash", "-c", strings.ReplaceAll(inner, "/proc/self/exe.link", self)}
+	w.cmd.WaitDelay = time.Millisecond // what is spared has the output
+	w.start()
+	inherited := number(t, w.await("inherited"))
+	defer func() { _ = unix.Kill(inherited, unix.SIGKILL) }()
+	_ = unix.Kill(w.guardian(number(t, w.await("leader"))), unix.SIGKILL)
+	if code := w.code(); code != 125 || !isThere(inherited) {
+		t.Errorf("ended with %d; the inherited child is there: %v", code, isThere(inherited))
+	}
+}
+
+// Once the command has ended, signals are for what it has left behind, wherever that is.
+func TestSignalsEndWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	w := wrap(t, `setsid bash -c 'echo $$ > away; exec sleep 300' & until [ -s away ]; do sleep 0.01; done; echo $$ > leader; exit 5`).start()
+	away, leader := number(t, w.await("away")), number(t, w.await("leader"))
+	eventually(t, "the command has ended", func() bool { _, err := look(leader); return err != nil })
+	_ = w.cmd.Process.Signal(unix.SIGTERM)
+	if code := w.code(); code != 5 || isThere(away) {
+		t.Errorf("ended with %d", code)
+	}
+}
+
 // The guardian is stopped, and the lease ends: the wrapper kills it, and everything else.
 func TestStoppedGuardian(t *testing.T) {
 	t.Parallel()
