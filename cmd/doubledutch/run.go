@@ -60,8 +60,8 @@ Examples:
     doubledutch run nightly --cron "30 2 * * *" --zone Europe/Zurich --if-busy=skip -- ./nightly-job
 
 In the environment of the command: DOUBLEDUTCH_LOCK, DOUBLEDUTCH_TOKEN (for fencing), DOUBLEDUTCH_KEY_FILE,
-DOUBLEDUTCH_SERVER, DOUBLEDUTCH_TASK, and DOUBLEDUTCH_EXPIRES_FD and DOUBLEDUTCH_LOST_FD, descriptors that tell the
-deadline and its loss. If others have the lock, the exit code is that of -E.`
+DOUBLEDUTCH_SERVER, the same with DOUBLEDUTCH_TASK, and DOUBLEDUTCH_EXPIRES_FD and DOUBLEDUTCH_LOST_FD, descriptors
+that tell the deadline and its loss. If others have the lock, the exit code is that of -E.`
 }
 
 // cutCommand takes what stands behind the first -- from the command line of run: it is not for this program's parser.
@@ -100,6 +100,9 @@ func (r *runCmd) AfterApply(ctx *kong.Context) error {
 // check refuses what contradicts itself.
 func (r *runCmd) check(s *sources) error {
 	task := r.task()
+	if r.Nonblock && s.from["if-busy"] > s.from["nonblock"] {
+		r.Nonblock = false
+	}
 	switch {
 	case r.Nonblock && s.from["if-busy"] == s.from["nonblock"] && r.IfBusy != "fail":
 		return errors.New("--nonblock and --if-busy contradict each other: give one of them")
