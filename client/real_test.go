@@ -526,3 +526,17 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRealVerifyAll(t *testing.T) {
+	c, ctx := open(t), within(t)
+	a, b := must[*client.Lease](t)(c.Lock(ctx, "a")), must[*client.Lease](t)(c.Lock(ctx, "b"))
+	unlock(t, b)
+	tokens := []client.NameToken{{"a", a.Token()}, {"b", b.Token()}, {"a", b.Token()}}
+	if got := must[[]bool](t)(c.VerifyAll(ctx, tokens)); !slices.Equal(got, []bool{true, false, false}) {
+		t.Errorf("got %v", got)
+	}
+	if got := must[[]bool](t)(c.VerifyAll(ctx, nil)); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+	unlock(t, a)
+}

@@ -47,6 +47,8 @@ var bans = []struct {
 	{"internal/peer", "net/http", "nodes do not speak HTTP to each other"},
 	{"internal/node", module + "internal/server", "imports go down: a node can be driven without HTTP"},
 	{"internal/node", "net/http", "a node knows no HTTP"},
+	{"internal/supervise", module, "it runs commands under any lease; it does not know what a lock is"},
+	{"internal/supervise", "net/http", "whoever calls renews"},
 	{"internal/simulation", module + "internal/server", "the simulation's clients call nodes; sockets would stop its clock"},
 	{"internal/server", "github.com/hashicorp/raft", "the door does not know how commands are agreed on"},
 	{"internal/server", "github.com/hashicorp/raft-wal", "the door does not know where the log is kept"},
