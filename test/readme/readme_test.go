@@ -45,6 +45,10 @@ var documents = []struct {
 	{"docs/elections.md", map[string]int{"sh": 1}},
 	{"docs/run.md", map[string]int{"sh": 3}},
 	{"docs/who-holds-it.md", map[string]int{"sh": 5}},
+	{"docs/guides/migration.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
+	{"docs/guides/cron.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
+	{"docs/guides/leader.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
+	{"docs/guides/workers.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
 	{"docs/clients-python.md", map[string]int{"python": 9}},
 }
 
