@@ -117,7 +117,7 @@ func (r *runCmd) check(s *sources) error {
 	case task == "" && (r.MaxAttempts > 0 || r.Keep != -1):
 		return errors.New("--keep and --max-attempts are for tasks: give --once, --every or --cron, too")
 	case r.grace() > r.TTL.duration()/3:
-		return fmt.Errorf("--grace can be a third of --ttl at most, or the command would be ended before two renewals have failed; for a grace of %s, give --ttl %s",
+		return fmt.Errorf("--grace can be a third of --ttl at most, or a single renewal that fails would end the command; for a grace of %s, give --ttl %s",
 			ago(r.grace().Seconds()), ago(3*r.grace().Seconds()))
 	}
 	if r.Nonblock {

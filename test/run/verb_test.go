@@ -57,6 +57,7 @@ func TestVerb(t *testing.T) {
 	})
 	t.Run("unreachable", func(t *testing.T) {
 		verb(t, "127.0.0.1:1", "--timeout=0.2 x", "echo began").ends(124, "no server could answer")
+		verb(t, "127.0.0.1:1,http://"+address, "x", "echo began").ends(0, "began") // the other one answers
 	})
 	t.Run("refused", func(t *testing.T) {
 		release := hold(t, address, "refused")
