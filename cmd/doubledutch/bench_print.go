@@ -92,6 +92,10 @@ func printBench(w io.Writer, r *load.Report) error {
 			t.row(p.Name, grouped(float64(p.Operations)), grouped(p.PerSecond))
 		}
 		for _, l := range p.Latency {
+			if l.Count == 0 {
+				t.row(label(r, p, l.Of), "0")
+				continue
+			}
 			t.row(label(r, p, l.Of), grouped(float64(l.Count)), grouped(float64(l.Count)/p.Seconds),
 				short(l.P50), short(l.P90), short(l.P99), short(l.P999), short(l.Max))
 		}

@@ -72,6 +72,9 @@ type Latency struct {
 }
 
 func newLatency(of string, h *hdrhistogram.Histogram) Latency {
+	if h.TotalCount() == 0 {
+		return Latency{Of: of}
+	}
 	at := h.ValueAtPercentilesSlice([]float64{50, 90, 99, 99.9})
 	return Latency{
 		Of: of, Count: h.TotalCount(),

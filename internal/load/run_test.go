@@ -147,9 +147,11 @@ func phases(r *load.Report) string {
 
 // The server has granted what the report says, and nothing is left.
 func TestPairsAndHandoff(t *testing.T) {
+	t.Parallel()
 	for _, workload := range []string{load.Pairs, load.Handoff} {
 		for _, face := range []string{load.V1, load.Seed} {
 			t.Run(workload+" "+face, func(t *testing.T) {
+				t.Parallel()
 				h := open(t)
 				p := plan(t, workload, h.url, h.url+"/")
 				p.Interface, p.WarmUp = face, 50*time.Millisecond
@@ -172,6 +174,7 @@ func TestPairsAndHandoff(t *testing.T) {
 }
 
 func TestHold(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	p := plan(t, load.Hold, h.url)
 	p.Rate, p.Owner, p.Metadata = 500, 256, 4096
@@ -187,6 +190,7 @@ func TestHold(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	p := plan(t, load.Wait, h.url)
 	p.Connections = 70 // more than connect at a time
@@ -203,8 +207,10 @@ func TestWait(t *testing.T) {
 
 // Whenever a run is interrupted, it says so, and gives back what it has.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, workload := range []string{load.Pairs, load.Handoff, load.Hold, load.Wait} {
 		t.Run(workload, func(t *testing.T) {
+			t.Parallel()
 			h := open(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -224,6 +230,7 @@ func TestInterrupted(t *testing.T) {
 
 // A broken server is counted, not believed.
 func TestFailuresAreCounted(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, code string
 		handle     http.HandlerFunc
@@ -236,6 +243,7 @@ func TestFailuresAreCounted(t *testing.T) {
 		{"hangs up", "connection_lost", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := httptest.NewServer(tt.handle)
 			defer s.Close()
 			for _, workload := range []string{load.Pairs, load.Handoff, load.Hold, load.Wait} {
@@ -257,6 +265,7 @@ func TestFailuresAreCounted(t *testing.T) {
 
 // A silent server is waited for until the time-out, and then cut off.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	defer s.Close()
@@ -271,6 +280,7 @@ func TestSilence(t *testing.T) {
 
 // The connections of an endpoint that fails move on to the next one.
 func TestNextEndpoint(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	var refused atomic.Int64
 	bad := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -287,6 +297,7 @@ func TestNextEndpoint(t *testing.T) {
 
 // A lock that the server has lost is an error, and is not renewed again.
 func TestLostHold(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	p := plan(t, load.Hold, h.url)
 	p.Rate, p.Locks, p.Duration = 100, 4, time.Hour

@@ -26,7 +26,7 @@ type claim struct{ name, key uint64 }
 // After a failure a worker rests, longer each time, so that a server in trouble is not met by a storm.
 const (
 	firstPause = 5 * time.Millisecond
-	longPause  = time.Second
+	longPause  = 250 * time.Millisecond
 )
 
 // idle is how long a connection may be unused before a new one is opened: servers close theirs after a minute or so.
