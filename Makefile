@@ -24,7 +24,7 @@ PKGS ?= ./...
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover fuzz simulate torture image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover bench-peers bench-test fuzz simulate torture image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -114,6 +114,12 @@ torture: ## break a cluster of real processes for MINUTES
 
 bench-failover: ## measure how long the end of a leader is felt
 	$(GO) test ./test/torture -run '^$$' -bench Failover -benchtime 20x -timeout 0
+
+bench-peers: ## measure others at the same work (Redis, etcd, PostgreSQL, MariaDB, ZooKeeper) into docs/performance.md, 10 minutes
+	cd bench && $(GO) run . -root ..
+
+bench-test: ## do the locks of those others exclude, as bench-peers uses them? What is not installed is skipped
+	$(GO) test -C bench ./...
 
 image: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
