@@ -21,6 +21,7 @@ import (
 type host struct {
 	dir    string // of this system, removed by stop
 	shared string // for what is built once for all
+	end    syscall.Signal // what ends the servers in order
 	procs  []*exec.Cmd
 	logs   []*os.File
 }
@@ -30,7 +31,7 @@ func newHost(shared string) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &host{dir: dir, shared: shared}, os.Chmod(dir, 0o755)
+	return &host{dir: dir, shared: shared, end: syscall.SIGTERM}, os.Chmod(dir, 0o755)
 }
 
 // start starts a server. account is the user whom it runs as if this program is root, and that user exists; empty: the same.
@@ -100,15 +101,15 @@ func credential(account string) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
-// grace is how long a server has to stop.
-const grace = 10 * time.Second
+// grace is how long a server has to stop: what it would still save is thrown away.
+const grace = 3 * time.Second
 
 // stop ends the servers and removes what they wrote.
 func (h *host) stop() {
 	var wg sync.WaitGroup
 	for i, cmd := range h.procs {
 		wg.Go(func() {
-			_ = cmd.Process.Signal(syscall.SIGINT) // which ends PostgreSQL at once, and all others in order
+			_ = cmd.Process.Signal(h.end)
 			late := time.AfterFunc(grace, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 			_ = cmd.Wait()
 			late.Stop()

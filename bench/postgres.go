@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,6 +18,7 @@ func postgres() *system {
 
 func startPostgres(ctx context.Context, h *host) (*service, error) {
 	const account = "postgres"
+	h.end = syscall.SIGINT // SIGTERM would wait for its clients
 	dir, err := h.folder(account, "data")
 	if err != nil {
 		return nil, err
