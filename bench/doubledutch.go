@@ -14,22 +14,22 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/load"
 )
 
-func doubledutchVolatile() *system {
-	return &system{
+func doubledutchVolatile() *System {
+	return &System{
 		Name: "DoubleDutch, volatile", Ours: true, Kept: "no", Settings: "`serve --volatile`",
 		start: func(ctx context.Context, h *host) (*service, error) { return startDoubledutch(ctx, h, 1, "--volatile") },
 	}
 }
 
-func doubledutchDurable() *system {
-	return &system{
+func doubledutchDurable() *System {
+	return &System{
 		Name: "DoubleDutch, one node", Ours: true, Kept: "yes", Settings: "`serve`; each answer after its sync",
 		start: func(ctx context.Context, h *host) (*service, error) { return startDoubledutch(ctx, h, 1) },
 	}
 }
 
-func doubledutchThree() *system {
-	return &system{
+func doubledutchThree() *System {
+	return &System{
 		Name: "DoubleDutch, three nodes", Ours: true, Kept: "yes, on two of three", Settings: "three times `serve`; clients spread over the nodes",
 		start: func(ctx context.Context, h *host) (*service, error) { return startDoubledutch(ctx, h, 3) },
 	}

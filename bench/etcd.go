@@ -13,15 +13,15 @@ import (
 	"go.uber.org/zap"
 )
 
-func etcdOne() *system {
-	return &system{
+func etcdOne() *System {
+	return &System{
 		Name: "etcd, one node", Kept: "yes", Settings: "defaults; clientv3 with concurrency.Mutex, a session for each client",
 		start: func(ctx context.Context, h *host) (*service, error) { return startEtcd(ctx, h, 1) },
 	}
 }
 
-func etcdThree() *system {
-	return &system{
+func etcdThree() *System {
+	return &System{
 		Name: "etcd, three nodes", Kept: "yes, on two of three", Settings: "defaults; client as above, clients spread over the nodes",
 		start: func(ctx context.Context, h *host) (*service, error) { return startEtcd(ctx, h, 3) },
 	}

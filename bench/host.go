@@ -19,8 +19,8 @@ import (
 
 // host is where the servers of one system run: their processes and their directory.
 type host struct {
-	dir    string // of this system, removed by stop
-	shared string // for what is built once for all
+	dir    string         // of this system, removed by stop
+	shared string         // for what is built once for all
 	end    syscall.Signal // what ends the servers in order
 	procs  []*exec.Cmd
 	logs   []*os.File

@@ -65,7 +65,7 @@ func run(ctx context.Context, o *options) error {
 		}
 		return publish(o.out, &r)
 	}
-	chosen, err := choose(o)
+	chosen, err := choose(systems(), o)
 	if err != nil {
 		return err
 	}
@@ -97,11 +97,11 @@ func run(ctx context.Context, o *options) error {
 	return publish(o.out, r)
 }
 
-// choose returns the systems that are wanted, and says which packages are missing for them.
-func choose(o *options) ([]*system, error) {
-	var chosen []*system
+// choose returns those systems that are wanted, and says which packages are missing for them.
+func choose(all []*System, o *options) ([]*System, error) {
+	var chosen []*System
 	var packages []string
-	for _, s := range systems() {
+	for _, s := range all {
 		if !wanted(s, o.only) {
 			continue
 		}
@@ -125,7 +125,7 @@ func choose(o *options) ([]*system, error) {
 	return chosen, nil
 }
 
-func wanted(s *system, only string) bool {
+func wanted(s *System, only string) bool {
 	if only == "" {
 		return true
 	}
@@ -156,7 +156,7 @@ func build(ctx context.Context, root, shared string) error {
 }
 
 // measureAll gives every system its turn, round by round, so that what disturbs the machine for a while disturbs all of them.
-func measureAll(ctx context.Context, o *options, chosen []*system, shared string) (*results, error) {
+func measureAll(ctx context.Context, o *options, chosen []*System, shared string) (*results, error) {
 	r := newResults(o, chosen, shared)
 	begun := time.Now()
 	for round := range o.rounds {

@@ -9,8 +9,8 @@ import (
 	_ "github.com/go-sql-driver/mysql" // registers itself
 )
 
-func mariadb() *system {
-	return &system{
+func mariadb() *System {
+	return &System{
 		Name: "MariaDB, GET_LOCK", Kept: "no", Settings: "`max_connections=500`; go-sql-driver/mysql with interpolateParams, a connection for each client",
 		programs: []string{"mariadbd", "mariadb-install-db"}, packages: []string{"mariadb-server"}, start: startMariadb,
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -13,7 +14,7 @@ import (
 func sample() *results {
 	r := &results{Date: "2026-01-02", Machine: machine{CPU: "x", Cores: 2, SyncUS: 150}, Rounds: 2, Seconds: 1, Handoff: 32, Waiters: 100}
 	for i, s := range systems() {
-		o := &outcome{system: s, Version: "1." + s.Name}
+		o := &outcome{System: s, Version: "1." + s.Name}
 		for round := range 3 {
 			for _, n := range []int{1, 64} {
 				o.Pairs = append(o.Pairs, pairsRun{Clients: n, PerSecond: float64(1000*n + 100*i + round), ServerCPU: float64(20 + i), P50: 1, P99: 2})
@@ -26,7 +27,7 @@ func sample() *results {
 		r.Systems = append(r.Systems, o)
 	}
 	r.Systems[9].Failures = []string{"it broke\nwith a log"}
-	r.Systems = append(r.Systems, &outcome{system: &system{Name: "Nothing"}})
+	r.Systems = append(r.Systems, &outcome{System: &System{Name: "Nothing"}})
 	return r
 }
 
@@ -117,14 +118,48 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestWanted(t *testing.T) {
-	n := 0
-	for _, s := range systems() {
-		if wanted(s, "redis, ETCD") {
-			n++
+func TestChoose(t *testing.T) {
+	there := &System{Name: "there", programs: []string{"sh"}}
+	absent := &System{Name: "Absent", programs: []string{"sh", "no-such-program"}, packages: []string{"b", "a", "b"}}
+	all := []*System{there, absent}
+	if _, err := choose(all, &options{}); err == nil || !strings.Contains(err.Error(), "apt-get install --no-install-recommends a b (") {
+		t.Errorf("what is missing: %v", err)
+	}
+	for _, o := range []*options{{partial: true}, {only: "x, THERE"}} {
+		if got, err := choose(all, o); err != nil || len(got) != 1 || got[0] != there {
+			t.Errorf("%+v: %v, %v", o, got, err)
 		}
 	}
-	if n != 4 {
-		t.Errorf("%d systems", n)
+	if _, err := choose(all, &options{only: "absent", partial: true}); err == nil {
+		t.Error("nothing was chosen, and nothing said")
+	}
+}
+
+// The page can be written anew from the figures.
+func TestRender(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/docs/plots", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"plots/peers.json": string(text), "performance.md": "a\n" + beginMark + "\nold\n" + endMark + "\nz\n"} {
+		if err := os.WriteFile(dir+"/docs/"+name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run(t.Context(), &options{render: true, out: dir}); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(dir + "/docs/performance.md")
+	if err != nil || !strings.Contains(string(page), strings.TrimSpace(sample().text())) || !strings.HasPrefix(string(page), "a\n") || !strings.HasSuffix(string(page), "\nz\n") {
+		t.Errorf("%v in %s", err, page)
+	}
+	for name, svg := range sample().plots() {
+		if got, err := os.ReadFile(dir + "/docs/plots/" + name); err != nil || string(got) != svg {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-func postgres() *system {
-	return &system{
+func postgres() *System {
+	return &System{
 		Name: "PostgreSQL, advisory locks", Kept: "no", Settings: "`max_connections=500`, `max_locks_per_transaction=256`; pgx, pg_advisory_lock of the name's hash, a connection for each client",
 		programs: []string{"postgres", "initdb"}, packages: []string{"postgresql"}, start: startPostgres,
 	}

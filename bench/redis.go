@@ -8,16 +8,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func redisVolatile() *system {
-	return &system{
+func redisVolatile() *System {
+	return &System{
 		Name: "Redis, no persistence", Kept: "no", Settings: "`--save '' --appendonly no`; go-redis with bsm/redislock, which asks again each 10 ms",
 		programs: []string{"redis-server"}, packages: []string{"redis-server"},
 		start: func(ctx context.Context, h *host) (*service, error) { return startRedis(ctx, h, "--appendonly", "no") },
 	}
 }
 
-func redisDurable() *system {
-	return &system{
+func redisDurable() *System {
+	return &System{
 		Name: "Redis, appendfsync always", Kept: "yes", Settings: "`--save '' --appendonly yes --appendfsync always`; client as above",
 		programs: []string{"redis-server"}, packages: []string{"redis-server"},
 		start: func(ctx context.Context, h *host) (*service, error) {

@@ -32,7 +32,7 @@ type machine struct {
 
 // outcome is what came out of one system.
 type outcome struct {
-	*system
+	*System
 	Version  string       `json:"version"`
 	Pairs    []pairsRun   `json:"pairs"`
 	Handoffs []handoffRun `json:"handoffs"`
@@ -41,13 +41,13 @@ type outcome struct {
 	Failures []string     `json:"failures,omitempty"`
 }
 
-func newResults(o *options, chosen []*system, dir string) *results {
+func newResults(o *options, chosen []*System, dir string) *results {
 	r := &results{
 		Date: time.Now().UTC().Format(time.DateOnly), Machine: thisMachine(dir), Rounds: o.rounds, Seconds: o.time.Seconds(),
 		Handoff: o.handoff, Waiters: o.waiters,
 	}
 	for _, s := range chosen {
-		r.Systems = append(r.Systems, &outcome{system: s})
+		r.Systems = append(r.Systems, &outcome{System: s})
 	}
 	return r
 }

@@ -5,8 +5,8 @@ import (
 	"os/exec"
 )
 
-// system is something that gives locks, with the settings under which it is measured.
-type system struct {
+// System is something that gives locks, with the settings under which it is measured.
+type System struct {
 	Name     string `json:"name"`
 	Ours     bool   `json:"ours"`
 	Kept     string `json:"kept"` // whether a lock that was granted is on disk
@@ -42,15 +42,15 @@ type renewable interface {
 }
 
 // systems are those that are compared, in the order of the tables.
-func systems() []*system {
-	return []*system{
+func systems() []*System {
+	return []*System{
 		doubledutchVolatile(), doubledutchDurable(), doubledutchThree(),
 		redisVolatile(), redisDurable(), etcdOne(), etcdThree(), postgres(), mariadb(), zookeeper(),
 	}
 }
 
 // missing are the programs that this system lacks on this machine.
-func (s *system) missing() (programs []string) {
+func (s *System) missing() (programs []string) {
 	for _, p := range s.programs {
 		if _, err := find(p); err != nil {
 			programs = append(programs, p)

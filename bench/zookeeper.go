@@ -14,8 +14,8 @@ import (
 
 const zookeeperJar = "/usr/share/java/zookeeper.jar"
 
-func zookeeper() *system {
-	return &system{
+func zookeeper() *System {
+	return &System{
 		Name: "ZooKeeper, one node", Kept: "yes", Settings: "defaults, `-Xmx1g`; go-zookeeper/zk with zk.Lock, a session for each client",
 		programs: []string{"java", "/usr/share/zookeeper/bin/zkServer.sh"}, packages: []string{"zookeeper"}, start: startZookeeper,
 	}
