@@ -32,17 +32,17 @@ func (l *lateNode) Propose(ctx context.Context, c *command.Command) (locktable.O
 }
 
 // Acquire is part of server.Backend.
-func (l *lateNode) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
+func (l *lateNode) Acquire(ctx context.Context, a *command.Acquire, s node.Slice) (locktable.Outcome, error) {
 	if n := l.node.Load(); n != nil {
-		return n.Acquire(ctx, a)
+		return n.Acquire(ctx, a, s)
 	}
 	return locktable.Outcome{}, errNotThere
 }
 
 // ClaimTask is part of server.Backend.
-func (l *lateNode) ClaimTask(ctx context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+func (l *lateNode) ClaimTask(ctx context.Context, a *command.ClaimTask, s node.Slice) (locktable.Outcome, error) {
 	if n := l.node.Load(); n != nil {
-		return n.ClaimTask(ctx, a)
+		return n.ClaimTask(ctx, a, s)
 	}
 	return locktable.Outcome{}, errNotThere
 }

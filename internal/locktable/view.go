@@ -122,6 +122,20 @@ func (t *Table) Locks(prefix, after string, limit, perLock int) []LockInfo {
 	return out
 }
 
+// Newest returns the greatest token of the holds on the lock of that name that last beyond now, or 0 if there is none.
+func (t *Table) Newest(name string, now Time) (token uint64) {
+	l := t.lockNamed(name)
+	if l == nil {
+		return 0
+	}
+	for c := l.holders.head; c != nil; c = c.next {
+		if _, deadline := c.lease(); deadline > now {
+			token = max(token, c.token)
+		}
+	}
+	return token
+}
+
 func (t *Table) lockInfo(l *lock, limit int) LockInfo {
 	i := LockInfo{Name: l.name, Slots: l.slots, NumHolders: l.holders.len(), NumWaiters: l.waiters.len()}
 	i.Ask, i.Expected = t.askOf(l), t.expected(l.name)

@@ -78,3 +78,28 @@ func TestKeysAreNotShown(t *testing.T) {
 		t.Error("the event does not carry its key")
 	}
 }
+
+// TestNewest is about the newest of the holds that last, wherever it is among them.
+func TestNewest(t *testing.T) {
+	table := newTable(testSettings())
+	acquire := func(key int, session string, ttl int64) {
+		a := &command.Acquire{Name: "a", Key: benchKey(key), Mode: Shared, Session: session, Ttl: ttl}
+		table.Apply(0, []*command.Command{command.FromAcquire(a)})
+	}
+	want := func(now Time, token uint64) {
+		t.Helper()
+		if got := table.Newest("a", now); got != token {
+			t.Errorf("token %d at %d, want %d", got, now, token)
+		}
+	}
+	want(0, 0)
+	table.Apply(0, []*command.Command{command.FromOpenSession(&command.OpenSession{Id: benchKey(9), Ttl: 20e9})})
+	acquire(1, benchKey(9), 0)
+	want(0, 1)
+	acquire(2, "", 5e9)
+	acquire(3, benchKey(9), 0) // again, with the token of its first hold
+	want(0, 2)
+	want(5e9-1, 2)
+	want(5e9, 1)
+	want(20e9, 0)
+}

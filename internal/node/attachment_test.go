@@ -51,7 +51,7 @@ type answer struct {
 func acquireLater(ctx context.Context, n *Node, key string) <-chan answer {
 	c := make(chan answer, 1)
 	go func() {
-		o, err := n.Acquire(ctx, acquireCmd("db", key, time.Minute))
+		o, err := n.Acquire(ctx, acquireCmd("db", key, time.Minute), Slice{})
 		c <- answer{o, err}
 	}()
 	synctest.Wait()
@@ -223,7 +223,8 @@ func TestParkedClientsLearnFromASnapshot(t *testing.T) {
 		"granted": 1, "waiting": 3, "lost": 4, "early": 5, "late": 6, "superseded": 8, "overtaken": 10, "confirmed": 12,
 	} {
 		key, _ := locktable.ParseKey(keyOf(name))
-		parked[name] = w.park(key, attachment, "", false)
+		parked[name] = newWaiter(key, attachment, "")
+		w.park(parked[name])
 	}
 	for _, name := range []string{"granted", "waiting", "lost", "superseded", "overtaken", "confirmed"} {
 		w.queued(parked[name], 1, view)
@@ -262,7 +263,8 @@ func TestInstallingASnapshotTellsParkedClients(t *testing.T) {
 	snap.Release()
 	follows := newFSM(c, newWaiters(), newFates(), nil)
 	key, _ := locktable.ParseKey(keyOf("k"))
-	parked := follows.waiters.park(key, 1, "", false)
+	parked := newWaiter(key, 1, "")
+	follows.waiters.park(parked)
 	follows.waiters.queued(parked, 1, follows.view)
 	if err := follows.Restore(io.NopCloser(&sink.data)); err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func benchmarkPairs(b *testing.B, durable bool, clients int) {
 func pair(tb testing.TB, n *Node, name string) {
 	ctx := context.Background()
 	key := NewKey()
-	o, err := n.Acquire(ctx, &command.Acquire{Name: name, Key: key, Ttl: int64(30 * time.Second)})
+	o, err := n.Acquire(ctx, &command.Acquire{Name: name, Key: key, Ttl: int64(30 * time.Second)}, Slice{})
 	if err != nil || o.Code != locktable.Granted {
 		tb.Error(o, err)
 	}

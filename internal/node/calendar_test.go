@@ -17,7 +17,7 @@ func claimCmd(task, key string, wait time.Duration) *command.ClaimTask {
 
 func mustClaim(t *testing.T, n *Node, c *command.ClaimTask, want locktable.Code) locktable.Outcome {
 	t.Helper()
-	o, err := n.ClaimTask(t.Context(), c)
+	o, err := n.ClaimTask(t.Context(), c, Slice{})
 	if err != nil || o.Code != want {
 		t.Fatalf("claim of %s: code %d, error %v, want %d", c.GetName(), o.Code, err, want)
 	}
@@ -27,7 +27,7 @@ func mustClaim(t *testing.T, n *Node, c *command.ClaimTask, want locktable.Code)
 func claimLater(ctx context.Context, n *Node, c *command.ClaimTask) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		o, err := n.ClaimTask(ctx, c)
+		o, err := n.ClaimTask(ctx, c, Slice{})
 		got <- answer{o, err}
 	}()
 	return got
@@ -220,7 +220,8 @@ func TestParkedClaimsLearnFromASnapshot(t *testing.T) {
 	parked := map[string]*waiter{}
 	for name, x := range want {
 		key, _ := locktable.ParseKey(keyOf(name))
-		parked[name] = w.park(key, x.attachment, x.task, false)
+		parked[name] = newWaiter(key, x.attachment, x.task)
+		w.park(parked[name])
 		w.queued(parked[name], 1, func(f func(*locktable.Table)) { f(table) })
 	}
 	w.recheck(table)
@@ -245,7 +246,8 @@ func TestClaimThatEndsInItsEntry(t *testing.T) {
 	key, _ := locktable.ParseKey(keyOf("a"))
 	for status, told := range map[locktable.TaskStatus]bool{locktable.TaskDone: true, locktable.TaskRunning: false} {
 		w := newWaiters()
-		p := w.park(key, 7, "t", false)
+		p := newWaiter(key, 7, "t")
+		w.park(p)
 		w.tell(5, []locktable.Event{{
 			Kind: locktable.EventTaskAnswered, Lock: "t", Key: key, Attachment: 7, Task: &locktable.TaskInfo{Name: "t", Status: status},
 		}})

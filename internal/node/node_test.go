@@ -42,7 +42,7 @@ func acquireCmd(name, key string, wait time.Duration) *command.Acquire {
 
 func mustAcquire(t *testing.T, n *Node, a *command.Acquire, want locktable.Code) locktable.Outcome {
 	t.Helper()
-	o, err := n.Acquire(t.Context(), a)
+	o, err := n.Acquire(t.Context(), a, Slice{})
 	if err != nil || o.Code != want {
 		t.Fatalf("acquire: code %d (want %d), error %v", o.Code, want, err)
 	}
@@ -126,7 +126,7 @@ func TestClientThatLeavesIsNeverGranted(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() {
-			_, err := n.Acquire(ctx, acquireCmd("db", "b", -1))
+			_, err := n.Acquire(ctx, acquireCmd("db", "b", -1), Slice{})
 			ended <- err
 		}()
 		time.Sleep(45 * time.Second) // virtual: long past the grace, kept by polls; the hold of a expired, b has it
@@ -135,7 +135,7 @@ func TestClientThatLeavesIsNeverGranted(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			_, err := n.Acquire(ctx, acquireCmd("db", "c", -1))
+			_, err := n.Acquire(ctx, acquireCmd("db", "c", -1), Slice{})
 			ended <- err
 		}()
 		synctest.Wait()
@@ -163,7 +163,7 @@ func TestComingBackBeatsTheOldConnection(t *testing.T) {
 		mustAcquire(t, n, acquireCmd("db", "a", 0), locktable.Granted)
 		ctx, leave := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = n.Acquire(ctx, acquireCmd("db", "b", -1)) })
+		wg.Go(func() { _, _ = n.Acquire(ctx, acquireCmd("db", "b", -1), Slice{}) })
 		synctest.Wait()
 		var got locktable.Outcome
 		wg.Go(func() { got = mustAcquire(t, n, acquireCmd("db", "b", -1), locktable.Granted) })
@@ -186,7 +186,7 @@ func TestPlacesOutliveTheGraceOnlyWhilePolled(t *testing.T) {
 		mustAcquire(t, n, a, locktable.Granted)
 		done := make(chan locktable.Code)
 		go func() {
-			o, _ := n.Acquire(t.Context(), acquireCmd("db", "b", 10*time.Minute))
+			o, _ := n.Acquire(t.Context(), acquireCmd("db", "b", 10*time.Minute), Slice{})
 			done <- o.Code
 		}()
 		// A gateway that dies leaves this one behind.
@@ -216,7 +216,7 @@ func TestPlacesSurviveAPause(t *testing.T) {
 		mustAcquire(t, n, a, locktable.Granted)
 		done := make(chan locktable.Code)
 		go func() {
-			o, _ := n.Acquire(t.Context(), acquireCmd("db", "b", 10*time.Minute))
+			o, _ := n.Acquire(t.Context(), acquireCmd("db", "b", 10*time.Minute), Slice{})
 			done <- o.Code
 		}()
 		synctest.Wait()
@@ -237,7 +237,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	held := mustAcquire(t, n, acquireCmd("db", "a", 0), locktable.Granted)
 	ended := make(chan error)
 	go func() {
-		_, err := n.Acquire(t.Context(), acquireCmd("db", "b", time.Hour))
+		_, err := n.Acquire(t.Context(), acquireCmd("db", "b", time.Hour), Slice{})
 		ended <- err
 	}()
 	for waiting(t, n, "db") == 0 {
@@ -368,7 +368,7 @@ func TestSettingsAreReplicatedAndSurvive(t *testing.T) {
 func TestMalformedCommandDoesNotSpoilItsBatch(t *testing.T) {
 	n := open(t, "")
 	bad := acquireCmd("a\xffb", "a", 0)
-	if _, err := n.Acquire(t.Context(), bad); !errors.Is(err, ErrMalformed) {
+	if _, err := n.Acquire(t.Context(), bad, Slice{}); !errors.Is(err, ErrMalformed) {
 		t.Errorf("error %v", err)
 	}
 	mustAcquire(t, n, acquireCmd("db", "a", 0), locktable.Granted)
@@ -379,7 +379,7 @@ func TestClosedNodeRefuses(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := n.Acquire(context.Background(), acquireCmd("db", "a", 0))
+	_, err := n.Acquire(context.Background(), acquireCmd("db", "a", 0), Slice{})
 	if !errors.Is(err, ErrStopping) {
 		t.Errorf("error %v", err)
 	}

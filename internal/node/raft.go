@@ -56,7 +56,7 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 			return fmt.Errorf("begin the cluster: %w", err)
 		}
 	}
-	guarded := n.guardSnapshots(transport)
+	guarded := n.guardRaft(transport)
 	r, err := raft.NewRaft(c, n.fsm, log, n.store.Stable(), n.store.Snapshots(), guarded)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), guarded.Close())

@@ -82,7 +82,7 @@ func TestRepeatedThroughAnyNode(t *testing.T) {
 func waitWith(ctx context.Context, n *Node, a *command.Acquire) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		o, err := n.Acquire(ctx, a)
+		o, err := n.Acquire(ctx, a, Slice{})
 		got <- answer{o, err}
 	}()
 	synctest.Wait()

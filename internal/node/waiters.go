@@ -18,7 +18,7 @@ const keysPerPoll = 1000
 type waiters struct {
 	count atomic.Int64 // of all parked, to keep Apply cheap when nobody waits
 
-	mu       sync.Mutex // guards all below, and since of every waiter
+	mu       sync.Mutex // guards all below, and since and kept of every waiter
 	byKey    map[locktable.Key][]*waiter
 	restores int // how often the table was replaced
 }
@@ -32,6 +32,8 @@ type waiter struct {
 	task string
 	// Its wait outlasts the grace, so that it has to be polled.
 	polled bool
+	// Before its place was last asked or polled for, so that it lasts for the grace from then on, at least.
+	kept time.Time
 	// When it got its place; 0: not yet.
 	since    locktable.Time
 	restores int // of waiters, when it was parked
@@ -41,15 +43,18 @@ type waiter struct {
 
 func newWaiters() *waiters { return &waiters{byKey: make(map[locktable.Key][]*waiter)} }
 
-// park registers a client that is about to wait for a task, or for a lock (""), with key over the connection that attachment names.
-func (w *waiters) park(key locktable.Key, attachment uint64, task string, polled bool) *waiter {
-	p := &waiter{key: key, attachment: attachment, task: task, polled: polled, ended: make(chan locktable.Outcome, 1)}
+// newWaiter is a client that is about to wait for a task, or for a lock (""), with key over the connection that attachment names.
+func newWaiter(key locktable.Key, attachment uint64, task string) *waiter {
+	return &waiter{key: key, attachment: attachment, task: task, ended: make(chan locktable.Outcome, 1)}
+}
+
+// park registers p.
+func (w *waiters) park(p *waiter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.restores = w.restores
-	w.byKey[key] = append(w.byKey[key], p)
+	w.byKey[p.key] = append(w.byKey[p.key], p)
 	w.count.Add(1)
-	return p
 }
 
 // leave takes p out.
@@ -168,10 +173,7 @@ func (p *waiter) look(t *locktable.Table) {
 	if p.since == 0 || t.Now() < p.since {
 		return
 	}
-	i, known := t.Key(p.key)
-	if i.Task != (p.task != "") || i.Task && i.Lock != p.task {
-		known = false // it has come to stand for something else
-	}
+	i, known := p.in(t)
 	mine := i.Attachment == p.attachment
 	switch {
 	case known && i.Held && (mine || i.Attachment == 0):
@@ -185,6 +187,15 @@ func (p *waiter) look(t *locktable.Table) {
 	default:
 		p.tell(locktable.Outcome{Code: locktable.Cancelled, Now: t.Now()})
 	}
+}
+
+// in returns what the key of p stands for in t, unless that is nothing or something else than what p waits for.
+func (p *waiter) in(t *locktable.Table) (locktable.KeyInfo, bool) {
+	i, known := t.Key(p.key)
+	if i.Task != (p.task != "") || i.Task && i.Lock != p.task {
+		return i, false
+	}
+	return i, known
 }
 
 // taskIn returns how the task that p waits for stands in t, or nil.
@@ -228,6 +239,27 @@ func (w *waiters) polls() []*command.Command {
 	return out
 }
 
+// keptSince notes that the places of the keys were polled for after the time at.
+func (w *waiters) keptSince(keys []string, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range keys {
+		key, _ := locktable.ParseKey(k)
+		for _, p := range w.byKey[key] {
+			if at.After(p.kept) {
+				p.kept = at
+			}
+		}
+	}
+}
+
+// lastKept is how long ago the place of p was last asked or polled for, at most.
+func (w *waiters) lastKept(p *waiter) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(p.kept)
+}
+
 // outcome is the answer to the acquire of a client whose wait ended with e.
 func outcome(now locktable.Time, e *locktable.Event) locktable.Outcome {
 	o := locktable.Outcome{Mode: e.Mode, Slots: e.Slots, Waited: e.Waited, Now: now, Task: e.Task}
@@ -245,4 +277,4 @@ func outcome(now locktable.Time, e *locktable.Event) locktable.Outcome {
 }
 
 // needsPolls tells whether a wait can outlast the grace.
-func needsPolls(wait int64, grace time.Duration) bool { return wait < 0 || wait > int64(grace)/2 }
+func needsPolls(wait, grace time.Duration) bool { return wait < 0 || wait > grace/2 }

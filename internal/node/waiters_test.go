@@ -30,7 +30,8 @@ func TestEndOfAnEarlierPlaceIsNoNews(t *testing.T) {
 		{locktable.EventTimedOut, 7, false, true},
 	} {
 		w := newWaiters()
-		p := w.park(key, 7, "", false)
+		p := newWaiter(key, 7, "")
+		w.park(p)
 		if tt.before {
 			w.tell(tt.at, ends(tt.kind))
 		}

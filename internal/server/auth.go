@@ -31,7 +31,13 @@ func (s *Server) authenticate(c *call) error {
 	if !s.key.set || c.route.auth == authNone {
 		return nil
 	}
-	presented, found := bearerToken(c.r.Header["Authorization"])
+	presented, found := "", false
+	if c.route.auth == authProxy {
+		presented, found = queryAuth(c.r.URL.RawQuery)
+	}
+	if !found {
+		presented, found = bearerToken(c.r.Header["Authorization"])
+	}
 	if !found && c.route.auth == authQuery {
 		presented, found = queryAuth(c.r.URL.RawQuery)
 	}

@@ -17,11 +17,11 @@ type Backend interface {
 	ClusterStats() node.ClusterStats
 	// Propose has c applied and returns what came of it. Errors wrap the sentinels of package node, or are ctx.Err().
 	Propose(ctx context.Context, c *command.Command) (locktable.Outcome, error)
-	// Acquire is Propose for an acquire, except that it waits in the queue, if a asks for that. If ctx ends first, the
-	// place or the grant is given up and ctx.Err() returned. It sets a.Attachment.
-	Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error)
+	// Acquire is Propose for an acquire, except that it waits in the queue, if a asks for that, and as long as sl says. If ctx
+	// ends first, the place or the grant is given up, unless sl keeps it, and ctx.Err() returned. It sets a.Attachment.
+	Acquire(ctx context.Context, a *command.Acquire, sl node.Slice) (locktable.Outcome, error)
 	// ClaimTask is Acquire for a claim on a task.
-	ClaimTask(ctx context.Context, a *command.ClaimTask) (locktable.Outcome, error)
+	ClaimTask(ctx context.Context, a *command.ClaimTask, sl node.Slice) (locktable.Outcome, error)
 	// Abandon takes back a grant whose answer could not be delivered. It does not wait.
 	Abandon(key string, attachment uint64)
 	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.

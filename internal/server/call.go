@@ -54,6 +54,7 @@ var (
 	noStore     = []string{"no-store"}
 	noSniff     = []string{"nosniff"}
 	bearer      = []string{`Bearer realm="doubledutch"`}
+	fencing     = []string{`Lock-Token realm="doubledutch"`}
 	closing     = []string{"close"}
 )
 

@@ -50,7 +50,7 @@ func (s *Server) classicGet(c *call) error {
 		return c.json(http.StatusOK)
 	}
 	c.buf = s.appendClassicLock(c.buf[:0], name, a.GetKey(), true)
-	s.deliver(c, a, jsonType, c.buf)
+	s.deliver(c, a, visit{ownKey: true}, jsonType, c.buf)
 	return nil
 }
 

@@ -20,7 +20,9 @@ const (
 	CodeInvalidBody      Code = "invalid_body"
 	CodeInvalidField     Code = "invalid_field"
 	CodeUnauthorized     Code = "unauthorized"
+	CodeTokenMissing     Code = "token_missing"
 	CodeCrossSite        Code = "cross_site"
+	CodeStaleToken       Code = "stale_token"
 	CodeNotFound         Code = "not_found"
 	CodeNotHeld          Code = "not_held"
 	CodeNoSession        Code = "no_session"
@@ -76,6 +78,8 @@ var codeTable = map[Code]codeInfo{
 	CodeInvalidBody:      {http.StatusBadRequest, "The body is not the JSON that was expected", ""},
 	CodeInvalidField:     {http.StatusBadRequest, "A field or parameter is not valid", ""},
 	CodeUnauthorized:     {http.StatusUnauthorized, "An API key is needed", ""},
+	CodeTokenMissing:     {http.StatusUnauthorized, "A fencing token is needed", ""},
+	CodeStaleToken:       {http.StatusForbidden, "The fencing token is not good any more", ""},
 	CodeCrossSite:        {http.StatusForbidden, "Requests from other web sites are refused", ""},
 	CodeNotFound:         {http.StatusNotFound, "There is nothing at this path", ""},
 	CodeNotHeld:          {http.StatusNotFound, "The key does not hold the lock", ""},

@@ -39,12 +39,12 @@ func (e *echo) Propose(_ context.Context, c *command.Command) (locktable.Outcome
 	return locktable.Outcome{Code: locktable.Released, Released: 1}, nil
 }
 
-func (e *echo) Acquire(_ context.Context, a *command.Acquire) (locktable.Outcome, error) {
+func (e *echo) Acquire(_ context.Context, a *command.Acquire, _ node.Slice) (locktable.Outcome, error) {
 	e.acquire = a
 	return locktable.Outcome{Code: locktable.Granted, Token: 1, TTL: time.Duration(a.GetTtl())}, nil
 }
 
-func (e *echo) ClaimTask(_ context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+func (e *echo) ClaimTask(_ context.Context, a *command.ClaimTask, _ node.Slice) (locktable.Outcome, error) {
 	e.claim = a
 	return locktable.Outcome{Code: locktable.Granted, Token: 1, TTL: time.Duration(a.GetTtl()), Task: &locktable.TaskInfo{Attempts: 1}}, nil
 }

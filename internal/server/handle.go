@@ -107,13 +107,22 @@ func (s *Server) errorHeaders(c *call, e *Error) {
 	if e.allow != "" {
 		h["Allow"] = []string{e.allow}
 	}
-	if e.Code == CodeUnauthorized {
+	switch e.Code {
+	case CodeUnauthorized:
 		h["Www-Authenticate"] = bearer
+	case CodeTokenMissing:
+		h["Www-Authenticate"] = fencing
 	}
-	unread := c.r.ContentLength != 0 && !c.bodyRead
-	if (unread || e.Code == CodeBodyTimeout) && c.r.ProtoMajor == 1 {
-		// Otherwise net/http would wait for the body before it sends the refusal.
+	c.leaveBody()
+	if e.Code == CodeBodyTimeout && c.r.ProtoMajor == 1 {
 		h["Connection"] = closing
+	}
+}
+
+// leaveBody makes ready for an answer before the request's body was read: net/http would wait for the body first.
+func (c *call) leaveBody() {
+	if c.r.ContentLength != 0 && !c.bodyRead && c.r.ProtoMajor == 1 {
+		c.w.Header()["Connection"] = closing
 	}
 }
 

@@ -94,7 +94,7 @@ func (s *spy) Propose(ctx context.Context, c *command.Command) (locktable.Outcom
 	return s.Backend.Propose(ctx, c)
 }
 
-func (s *spy) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
+func (s *spy) Acquire(ctx context.Context, a *command.Acquire, sl node.Slice) (locktable.Outcome, error) {
 	s.mu.Lock()
 	s.acquires = append(s.acquires, a)
 	s.mu.Unlock()
@@ -104,14 +104,14 @@ func (s *spy) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcom
 	if out, err, ok := s.planned(); ok {
 		return out, err
 	}
-	return s.Backend.Acquire(ctx, a)
+	return s.Backend.Acquire(ctx, a, sl)
 }
 
-func (s *spy) ClaimTask(ctx context.Context, a *command.ClaimTask) (locktable.Outcome, error) {
+func (s *spy) ClaimTask(ctx context.Context, a *command.ClaimTask, sl node.Slice) (locktable.Outcome, error) {
 	if out, err, ok := s.planned(); ok {
 		return out, err
 	}
-	return s.Backend.ClaimTask(ctx, a)
+	return s.Backend.ClaimTask(ctx, a, sl)
 }
 
 func (s *spy) Abandon(key string, attachment uint64) {

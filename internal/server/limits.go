@@ -45,6 +45,8 @@ const (
 	maxToken = 1<<53 - 1
 	// Names of a set that are read at all; the setting max_set is stricter.
 	maxSetNames = 1024
+	// Tokens that one request asks about.
+	maxVerified = 1000
 	// How many steps of a cycle the sentence about it tells; the list has all.
 	maxCycleTold = 8
 	// How many locks one step of a streamed listing reads under the table's protection.

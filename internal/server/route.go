@@ -23,6 +23,9 @@ const (
 	authBearer authRule = iota
 	// authQuery: that header, or the query parameter auth.
 	authQuery
+	// authProxy: the query parameter auth, or, if it is not there, that header: whoever asks may pass on a header of its client's,
+	// which is for somebody else.
+	authProxy
 	// authNone: nothing.
 	authNone
 )
@@ -37,6 +40,10 @@ type route struct {
 	pattern string
 	auth    authRule
 	style   style
+	// any: every method is answered alike. The method is the one that the OpenAPI document has.
+	any bool
+	// below: the last segment of the pattern stands for all the rest of a path, of whatever form.
+	below bool
 	// head: HEAD is answered like GET, without the body.
 	head bool
 	// linkable: pages of other web sites may link here.
@@ -109,17 +116,39 @@ func (rt *route) match(g *segments, params *[maxParams]string) bool {
 }
 
 func (rt *route) takes(method string) bool {
-	return method == rt.method || rt.head && method == http.MethodHead
+	return rt.any || method == rt.method || rt.head && method == http.MethodHead
+}
+
+// name is that of the route for metrics.
+func (rt *route) name() string {
+	if rt.any {
+		return "any " + rt.pattern
+	}
+	return rt.method + " " + rt.pattern
+}
+
+// isAbove tells whether the route takes everything below a path to which that of u belongs.
+func (rt *route) isAbove(u *url.URL) bool {
+	path := u.RawPath
+	if path == "" {
+		path = u.Path
+	}
+	return strings.HasPrefix(path, rt.pattern[:strings.LastIndexByte(rt.pattern, '/')+1])
 }
 
 // router finds routes by their first segment.
 type router struct {
 	byFirst map[string][]*route
+	below   []*route
 }
 
 func newRouter(table []*route) *router {
 	r := &router{byFirst: make(map[string][]*route)}
 	for _, rt := range table {
+		if rt.below {
+			r.below = append(r.below, rt)
+			continue
+		}
 		rt.segments = strings.Split(rt.pattern[1:], "/")
 		first := rt.segments[0]
 		r.byFirst[first] = append(r.byFirst[first], rt)
@@ -129,6 +158,11 @@ func newRouter(table []*route) *router {
 
 // find returns the route for a request, or the error to answer and the style to write it in.
 func (r *router) find(req *http.Request, params *[maxParams]string) (*route, style, *Error) {
+	for _, rt := range r.below {
+		if rt.isAbove(req.URL) && rt.takes(req.Method) {
+			return rt, rt.style, nil
+		}
+	}
 	var g segments
 	if !g.split(req.URL) {
 		return nil, r.styleOf(g.at[0]), fail(CodeNotFound, "There is nothing at this path.")

@@ -50,6 +50,8 @@ func routeTable() []*route {
 		{method: http.MethodPost, pattern: "/v1/tasks/{name}/renew", handle: (*Server).renewTask},
 		{method: http.MethodPost, pattern: "/v1/tasks/{name}/settle", handle: (*Server).settleTask},
 		{method: http.MethodPost, pattern: "/v1/verify", handle: (*Server).verifyToken},
+		{method: http.MethodGet, pattern: "/v1/forward-auth", any: true, auth: authProxy, linkable: true, handle: (*Server).forwardAuth},
+		{method: http.MethodGet, pattern: "/v1/forward-auth/{path}", any: true, below: true, linkable: true, handle: (*Server).forwardAuthBelow},
 
 		{method: http.MethodGet, pattern: "/v1/events", handle: (*Server).allEvents},
 		{method: http.MethodGet, pattern: "/v1/locks/{name}/events", handle: (*Server).lockEvents},

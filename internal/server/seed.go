@@ -46,7 +46,7 @@ func (s *Server) seedAcquire(c *call, lifetime time.Duration) error {
 		return c.text(seedFalse)
 	}
 	c.buf = append(c.buf[:0], a.GetKey()...)
-	s.deliver(c, a, plainType, c.buf)
+	s.deliver(c, a, visit{ownKey: true}, plainType, c.buf)
 	return nil
 }
 
@@ -57,7 +57,7 @@ func (s *Server) oldAcquire(c *call, name string, lifetime, wait time.Duration) 
 	if err := s.checkOldAcquire(c, a); err != nil {
 		return locktable.Outcome{}, nil, err
 	}
-	out, err := s.acquire(c, a, true)
+	out, err := s.acquire(c, a, visit{ownKey: true})
 	if err != nil {
 		return out, nil, err
 	}

@@ -49,7 +49,7 @@ func (s *Server) useMetrics(m *Metrics) {
 	s.stats = m
 	table := routeTable()
 	for _, rt := range table {
-		rt.stats = m.route(rt.method + " " + rt.pattern)
+		rt.stats = m.route(rt.name())
 	}
 	s.unrouted = m.route("none")
 	s.undelivered = m.undelivered

@@ -23,6 +23,33 @@ func appendGrant(b []byte, a *command.Acquire, out *locktable.Outcome) []byte {
 	return append(b, '}')
 }
 
+// appendPlace answers one whose key still waits when it wanted to be told.
+func appendPlace(b []byte, a *command.Acquire, out *locktable.Outcome) []byte {
+	b = append(b, '{')
+	if len(a.GetSet()) > 0 {
+		b = appendSetNames(b, a)
+	} else {
+		b = append(b, `"name":`...)
+		b = appendString(b, a.GetName())
+	}
+	b = append(b, `,"key":"`...)
+	b = append(b, a.GetKey()...)
+	b = append(b, `","waiting":true,"position":`...)
+	b = strconv.AppendInt(b, int64(out.Position), 10)
+	b = append(b, `,"queue_length":`...)
+	b = strconv.AppendInt(b, int64(out.Holder.Waiters), 10)
+	b = appendExpected(b, out.Expected)
+	b = append(b, `,"waited":`...)
+	b = appendMillis(b, out.Waited)
+	return append(appendKept(b, out), '}')
+}
+
+// appendKept says how long a place stays without another request.
+func appendKept(b []byte, out *locktable.Outcome) []byte {
+	b = append(b, `,"keeps_place_for":`...)
+	return appendMillis(b, out.Deadline.Sub(out.Now))
+}
+
 // appendLease appends ttl and expires_in, with a comma before each.
 func appendLease(b []byte, out *locktable.Outcome) []byte {
 	b = append(b, `,"ttl":`...)

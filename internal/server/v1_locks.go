@@ -22,23 +22,28 @@ func (s *Server) acquireLock(c *call) error {
 	if a.Request, err = numberOfNew(c, a.GetSession(), a.GetKey()); err != nil {
 		return err
 	}
-	ownKey := a.GetKey() == ""
+	v := body.visit()
 	if err := s.complete(c, a); err != nil {
 		return err
 	}
 	if err := s.checkAcquire(c, a); err != nil {
 		return err
 	}
-	out, err := s.acquire(c, a, ownKey)
+	out, err := s.acquire(c, a, v)
 	if err != nil {
 		return err
 	}
-	if out.Code != locktable.Granted {
+	switch out.Code {
+	case locktable.Granted:
+		c.buf = appendGrant(c.buf[:0], a, &out)
+		s.deliver(c, a, v, jsonType, c.buf)
+	case locktable.Waiting:
+		c.buf = appendPlace(c.buf[:0], a, &out)
+		s.deliverPlace(c, a, v, http.StatusAccepted)
+	default:
 		out.Slots = a.GetSlots() // a refusal does not say of itself that it is about permits
 		return s.refusal(c, a.GetKey(), &out)
 	}
-	c.buf = appendGrant(c.buf[:0], a, &out)
-	s.deliver(c, a, jsonType, c.buf)
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 // acquireBody is the body of POST /v1/locks/{name}. Zero values mean that the member was left out: none of them is a
 // value that a client can send, except wait and lock_delay, where 0 is the default.
 type acquireBody struct {
-	ttl, wait, lockDelay          time.Duration
+	ttl, wait, poll, lockDelay    time.Duration
 	key, session, owner, metadata string
 	mode                          locktable.Mode
 	slots                         uint32
@@ -20,6 +20,7 @@ type acquireBody struct {
 var acquireMembers = []member[acquireBody]{
 	set("ttl", readTTL, func(b *acquireBody) *time.Duration { return &b.ttl }),
 	set("wait", readSeconds, func(b *acquireBody) *time.Duration { return &b.wait }),
+	set("poll", readTTL, func(b *acquireBody) *time.Duration { return &b.poll }),
 	set("key", readKey, func(b *acquireBody) *string { return &b.key }),
 	set("mode", readMode, func(b *acquireBody) *locktable.Mode { return &b.mode }),
 	set("slots", readSlots, func(b *acquireBody) *uint32 { return &b.slots }),
@@ -76,12 +77,19 @@ func (b *acquireBody) command() (*command.Acquire, error) {
 		return nil, failField("key", "The member key must differ from the session's id.")
 	case b.slots > 0 && b.mode == locktable.Shared:
 		return nil, failField("slots", "The member slots does not go with the mode shared.")
+	case b.poll != 0 && b.wait == 0:
+		return nil, errPollAlone
 	}
 	return &command.Acquire{
 		Key: b.key, Session: b.session, Ttl: int64(b.ttl), Wait: int64(b.wait), Mode: b.mode, Slots: b.slots,
 		Owner: b.owner, Metadata: b.metadata, LockDelay: int64(b.lockDelay),
 	}, nil
 }
+
+// visit returns how the request waits. Before the key is filled in, it is missing if the server is to make it.
+func (b *acquireBody) visit() visit { return visit{ownKey: b.key == "", poll: b.poll} }
+
+var errPollAlone = failField("poll", "The member poll says how long to wait at a time; it goes with a wait only.")
 
 // Headers of v1.
 const (

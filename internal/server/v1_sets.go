@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ var setMembers = []member[setBody]{
 	set("names", readSet, func(b *setBody) *[]*command.SetMember { return &b.names }),
 	set("ttl", readTTL, func(b *setBody) *time.Duration { return &b.ttl }),
 	set("wait", readSeconds, func(b *setBody) *time.Duration { return &b.wait }),
+	set("poll", readTTL, func(b *setBody) *time.Duration { return &b.poll }),
 	set("key", readKey, func(b *setBody) *string { return &b.key }),
 	set("session", readKey, func(b *setBody) *string { return &b.session }),
 	set("owner", readString, func(b *setBody) *string { return &b.owner }),
@@ -117,22 +119,27 @@ func (s *Server) acquireSet(c *call) error {
 	if a.Request, err = numberOfNew(c, a.GetSession(), a.GetKey()); err != nil {
 		return err
 	}
-	ownKey := a.GetKey() == ""
+	v := body.visit()
 	if err := s.complete(c, a); err != nil {
 		return err
 	}
 	if err := s.checkSet(c, a); err != nil {
 		return err
 	}
-	out, err := s.acquire(c, a, ownKey)
+	out, err := s.acquire(c, a, v)
 	if err != nil {
 		return err
 	}
-	if out.Code != locktable.Granted {
+	switch out.Code {
+	case locktable.Granted:
+		c.buf = appendSetGrant(c.buf[:0], a, &out)
+		s.deliver(c, a, v, jsonType, c.buf)
+	case locktable.Waiting:
+		c.buf = appendPlace(c.buf[:0], a, &out)
+		s.deliverPlace(c, a, v, http.StatusAccepted)
+	default:
 		return s.refusalOfSet(a, &out)
 	}
-	c.buf = appendSetGrant(c.buf[:0], a, &out)
-	s.deliver(c, a, jsonType, c.buf)
 	return nil
 }
 
@@ -184,7 +191,14 @@ func appendSetGrant(b []byte, a *command.Acquire, out *locktable.Outcome) []byte
 	b = append(b, `","token":`...)
 	b = strconv.AppendUint(b, out.Token, 10)
 	b = appendLease(b, out)
-	b = append(b, `,"names":[`...)
+	b = append(appendSetNames(append(b, ','), a), `,"waited":`...)
+	b = appendMillis(b, out.Waited)
+	return append(b, '}')
+}
+
+// appendSetNames appends the member names, as the client asked for them.
+func appendSetNames(b []byte, a *command.Acquire) []byte {
+	b = append(b, `"names":[`...)
 	for i, m := range a.GetSet() {
 		if i > 0 {
 			b = append(b, ',')
@@ -193,9 +207,7 @@ func appendSetGrant(b []byte, a *command.Acquire, out *locktable.Outcome) []byte
 		b = appendString(b, m.GetName())
 		b = append(appendKind(b, m.GetMode(), m.GetSlots()), '}')
 	}
-	b = append(b, `],"waited":`...)
-	b = appendMillis(b, out.Waited)
-	return append(b, '}')
+	return append(b, ']')
 }
 
 // deadlockDetail tells a cycle as a sentence.

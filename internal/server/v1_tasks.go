@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -28,18 +29,18 @@ func (s *Server) postTask(c *call) error {
 	if a.Request, err = numberOfNew(c, a.GetSession(), a.GetKey()); err != nil {
 		return err
 	}
-	ownKey := a.GetKey() == ""
+	v := visit{ownKey: a.GetKey() == "", poll: body.poll}
 	if err := s.fillIn(c, a.GetSession(), &a.Key, &a.Ttl); err != nil {
 		return err
 	}
 	if err := s.checkClaim(c, a); err != nil {
 		return err
 	}
-	out, err := s.claimSlot(c, a, plan, ownKey)
+	out, err := s.claimSlot(c, a, plan, v)
 	if err != nil {
 		return err
 	}
-	return s.answerClaim(c, a, &out)
+	return s.answerClaim(c, a, v, &out)
 }
 
 func (s *Server) checkClaim(c *call, a *command.ClaimTask) error {
@@ -67,9 +68,9 @@ func (s *Server) checkTaskName(c *call, name string) error {
 const slotTries = 5
 
 // claimSlot makes the claim, for the present slot of the schedule if there is one.
-func (s *Server) claimSlot(c *call, a *command.ClaimTask, plan *schedule.Schedule, ownKey bool) (out locktable.Outcome, err error) {
+func (s *Server) claimSlot(c *call, a *command.ClaimTask, plan *schedule.Schedule, v visit) (out locktable.Outcome, err error) {
 	if plan == nil {
-		return s.claimTask(c, a, ownKey)
+		return s.claimTask(c, a, v)
 	}
 	for range slotTries {
 		at, err := s.calendar(c)
@@ -86,7 +87,7 @@ func (s *Server) claimSlot(c *call, a *command.ClaimTask, plan *schedule.Schedul
 			MaxAttempts: a.GetMaxAttempts(), RetryDelay: a.GetRetryDelay(), AtMostOnce: a.GetAtMostOnce(), AtLeast: a.GetAtLeast(),
 			SlotStart: start.UnixNano(), SlotEnd: end.UnixNano(), Owner: a.GetOwner(), Metadata: a.GetMetadata(), Request: a.GetRequest(),
 		}
-		if out, err = s.claimTask(c, a, ownKey); err != nil || out.Code != locktable.SlotPassed {
+		if out, err = s.claimTask(c, a, v); err != nil || out.Code != locktable.SlotPassed {
 			return out, err
 		}
 	}
@@ -94,15 +95,17 @@ func (s *Server) claimSlot(c *call, a *command.ClaimTask, plan *schedule.Schedul
 }
 
 // answerClaim tells what came of a claim.
-func (s *Server) answerClaim(c *call, a *command.ClaimTask, out *locktable.Outcome) error {
+func (s *Server) answerClaim(c *call, a *command.ClaimTask, v visit, out *locktable.Outcome) error {
 	switch out.Code {
 	case locktable.Granted:
 		if out.Task == nil {
 			out.Task = s.taskNow(a.GetName())
 		}
 		c.buf = appendClaim(c.buf[:0], a, out)
-		s.deliver(c, a, jsonType, c.buf)
+		s.deliver(c, a, v, jsonType, c.buf)
 		return nil
+	case locktable.Waiting:
+		return s.answerPlace(c, a, v, out)
 	case locktable.NotClaimable:
 		if out.Task == nil || out.Task.Status == 0 {
 			return refusal(&locktable.Outcome{Code: locktable.NoTask})
@@ -112,6 +115,22 @@ func (s *Server) answerClaim(c *call, a *command.ClaimTask, out *locktable.Outco
 		return c.json(http.StatusOK)
 	}
 	return refusal(out)
+}
+
+// answerPlace tells one whose claim still waits when it wanted to be told; if the task is over by now, that it is.
+func (s *Server) answerPlace(c *call, a *command.ClaimTask, v visit, out *locktable.Outcome) error {
+	day := s.daytimeSince(out.Now, 0)
+	b := appendTask(c.buf[:0], out.Task, &day, true)
+	if out.Task.Status < locktable.TaskDone {
+		b = append(b, `,"waiting":true,"key":"`...)
+		b = append(b, a.GetKey()...)
+		b = append(b, `","position":`...)
+		b = strconv.AppendInt(b, int64(out.Position), 10)
+		b = appendKept(b, out)
+	}
+	c.buf = append(b, '}')
+	s.deliverPlace(c, a, v, http.StatusOK)
+	return nil
 }
 
 // taskNow returns the task as this node has it.

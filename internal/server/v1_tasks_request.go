@@ -13,15 +13,16 @@ import (
 
 // claimBody is the body of POST /v1/tasks/{name}. Zero values mean that the member was left out, except for keep.
 type claimBody struct {
-	ttl, wait, keep, retryDelay, atLeast, every time.Duration
-	key, session, owner, metadata, cron, zone   string
-	maxAttempts                                 uint32
-	atMostOnce, keepSet, zoneSet                bool
+	ttl, wait, poll, keep, retryDelay, atLeast, every time.Duration
+	key, session, owner, metadata, cron, zone         string
+	maxAttempts                                       uint32
+	atMostOnce, keepSet, zoneSet                      bool
 }
 
 var claimMembers = []member[claimBody]{
 	set("ttl", readTTL, func(b *claimBody) *time.Duration { return &b.ttl }),
 	set("wait", readSeconds, func(b *claimBody) *time.Duration { return &b.wait }),
+	set("poll", readTTL, func(b *claimBody) *time.Duration { return &b.poll }),
 	{name: "keep", read: func(b *claimBody, v jsontext.Value) (err error) {
 		b.keep, err = readSeconds(v)
 		b.keepSet = true
@@ -103,6 +104,8 @@ func (b *claimBody) command() (*command.ClaimTask, error) {
 		return nil, failField("cron", "The members every and cron exclude each other.")
 	case b.zoneSet && b.cron == "":
 		return nil, failField("zone", "The member zone goes with cron only.")
+	case b.poll != 0 && b.wait == 0:
+		return nil, errPollAlone
 	}
 	keep := int64(-1) // for good
 	if b.keepSet && b.keep >= 0 {

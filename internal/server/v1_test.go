@@ -8,6 +8,7 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
 )
 
 // problem checks status and code of a refusal and returns the document.
@@ -272,7 +273,7 @@ func TestV1LargeSession(t *testing.T) {
 	d.ok("POST", "/v1/sessions", `{"id":"`+key(0)+`"}`)
 	for i := 1; i <= maxShown+2; i++ {
 		a := &command.Acquire{Name: "a", Key: key(i), Session: key(0)}
-		if out, err := d.backend.Acquire(t.Context(), a); err != nil || out.Code != locktable.Granted {
+		if out, err := d.backend.Acquire(t.Context(), a, node.Slice{}); err != nil || out.Code != locktable.Granted {
 			t.Fatal(out.Code, err)
 		}
 	}

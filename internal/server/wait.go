@@ -11,16 +11,27 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/node"
 )
 
+// visit says how a request waits, and what becomes of what it got when its client may not have learnt of it.
+type visit struct {
+	// The client does not know the key yet, so that nothing may be left behind under it when it is not told.
+	ownKey bool
+	// After so long the client is told how its place stands, and comes back for the rest of its wait; 0: it waits to the end.
+	poll time.Duration
+}
+
+// slice returns for how long the request waits. Who has chosen its key and says that it comes back keeps what it has, even if its
+// connection breaks.
+func (v visit) slice() node.Slice { return node.Slice{For: v.poll, Keep: v.poll > 0 && !v.ownKey} }
+
 // acquire has a applied, waiting if it asks for that. Any outcome but Granted comes back as an outcome as well; the
-// error is one that can be returned from a handler. ownKey says that the client does not know the key yet, so that
-// nothing may be left behind under it when it is not told.
-func (s *Server) acquire(c *call, a *command.Acquire, ownKey bool) (locktable.Outcome, error) {
-	return s.stand(c, a, ownKey, func(ctx context.Context) (locktable.Outcome, error) { return s.backend.Acquire(ctx, a) })
+// error is one that can be returned from a handler.
+func (s *Server) acquire(c *call, a *command.Acquire, v visit) (locktable.Outcome, error) {
+	return s.stand(c, a, v, func(ctx context.Context) (locktable.Outcome, error) { return s.backend.Acquire(ctx, a, v.slice()) })
 }
 
 // claimTask is acquire for a claim on a task. Of a claim that did not succeed, the outcome is any code but Granted.
-func (s *Server) claimTask(c *call, a *command.ClaimTask, ownKey bool) (locktable.Outcome, error) {
-	return s.stand(c, a, ownKey, func(ctx context.Context) (locktable.Outcome, error) { return s.backend.ClaimTask(ctx, a) })
+func (s *Server) claimTask(c *call, a *command.ClaimTask, v visit) (locktable.Outcome, error) {
+	return s.stand(c, a, v, func(ctx context.Context) (locktable.Outcome, error) { return s.backend.ClaimTask(ctx, a, v.slice()) })
 }
 
 // queued is a command that may wait in a queue and whose grant can be taken back.
@@ -31,7 +42,7 @@ type queued interface {
 }
 
 // stand asks the backend for what a is about.
-func (s *Server) stand(c *call, a queued, ownKey bool, ask func(context.Context) (locktable.Outcome, error)) (locktable.Outcome, error) {
+func (s *Server) stand(c *call, a queued, v visit, ask func(context.Context) (locktable.Outcome, error)) (locktable.Outcome, error) {
 	// Who does not wait gets an answer so soon that it is tried in any case; deliver sees whether anybody was there.
 	ctx := c.lasting()
 	var wait *parked
@@ -45,14 +56,15 @@ func (s *Server) stand(c *call, a queued, ownKey bool, ask func(context.Context)
 	}
 	out, err := ask(ctx)
 	if err != nil {
-		if ownKey && mayHaveStayed(err) {
+		if v.ownKey && mayHaveStayed(err) {
 			s.backend.Abandon(a.GetKey(), a.GetAttachment())
 		}
 		return out, backendError(ctx, err)
 	}
-	if ctx.Err() != nil || out.Code == locktable.Granted && wait.gone() {
-		// The client is gone. Its place, if it has one, was given up by the backend.
-		if out.Code == locktable.Granted {
+	got := out.Code == locktable.Granted || out.Code == locktable.Waiting
+	if ctx.Err() != nil || got && wait.gone() {
+		// The client is gone. Its place, if it has one, was given up by the backend, unless its slice has just ended.
+		if got && !v.slice().Keep {
 			s.backend.Abandon(a.GetKey(), a.GetAttachment())
 		}
 		return out, errGone
@@ -80,16 +92,29 @@ func (s *Server) deadline(c *call) {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(deliverTimeout))
 }
 
-// deliver writes the answer to a grant and hands it to the kernel. If that fails, the grant is taken back: nobody knows of it.
-func (s *Server) deliver(c *call, a queued, contentType []string, body []byte) {
-	err := c.answer(http.StatusOK, contentType, body)
-	if err == nil {
-		err = flush(c.w)
-	}
-	if err != nil || c.ctx().Err() != nil && turnedAway(c.r) {
+// deliver writes the answer to a grant and hands it to the kernel. If that fails, the grant is taken back, since nobody knows of
+// it; but not from a client that comes back for it.
+func (s *Server) deliver(c *call, a queued, v visit, contentType []string, body []byte) {
+	if !s.arrives(c, v, http.StatusOK, contentType, body) {
 		s.backend.Abandon(a.GetKey(), a.GetAttachment())
 		s.undelivered.Inc()
 	}
+}
+
+// deliverPlace is deliver for an answer about a place, in c.buf.
+func (s *Server) deliverPlace(c *call, a queued, v visit, status int) {
+	if !s.arrives(c, v, status, jsonType, c.buf) {
+		s.backend.Abandon(a.GetKey(), a.GetAttachment())
+	}
+}
+
+// arrives writes an answer and tells whether its client may have got it, or comes back for it.
+func (s *Server) arrives(c *call, v visit, status int, contentType []string, body []byte) bool {
+	err := c.answer(status, contentType, body)
+	if err == nil {
+		err = flush(c.w)
+	}
+	return v.slice().Keep || err == nil && (c.ctx().Err() == nil || !turnedAway(c.r))
 }
 
 func flush(w http.ResponseWriter) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
+	"github.com/doubledutch-lock/doubledutch/internal/node"
 )
 
 // TestHangingUpLeavesTheQueue closes the connections of waiting clients of each kind.
@@ -177,8 +178,8 @@ type leavesAfterGrant struct {
 	leave context.CancelFunc
 }
 
-func (b *leavesAfterGrant) Acquire(ctx context.Context, a *command.Acquire) (locktable.Outcome, error) {
-	out, err := b.Backend.Acquire(ctx, a)
+func (b *leavesAfterGrant) Acquire(ctx context.Context, a *command.Acquire, sl node.Slice) (locktable.Outcome, error) {
+	out, err := b.Backend.Acquire(ctx, a, sl)
 	b.leave()
 	return out, err
 }

@@ -71,13 +71,13 @@ func (w *world) ask(ctx context.Context, m *machine, call func(context.Context, 
 	return answer{err: errLost}, l
 }
 
-func (w *world) acquire(ctx context.Context, m *machine, a *command.Acquire) (answer, *life) {
+func (w *world) acquire(ctx context.Context, m *machine, a *command.Acquire, s node.Slice) (answer, *life) {
 	return w.ask(ctx, m, func(ctx context.Context, n *node.Node) answer {
 		mine := &command.Acquire{
 			Name: a.Name, Key: a.Key, Session: a.Session, Ttl: a.Ttl, Wait: a.Wait, Mode: a.Mode, Slots: a.Slots, Owner: a.Owner,
 			LockDelay: a.LockDelay, Request: a.Request, Set: a.Set,
 		}
-		o, err := n.Acquire(ctx, mine)
+		o, err := n.Acquire(ctx, mine, s)
 		return answer{out: o, err: err, attachment: mine.GetAttachment()}
 	})
 }

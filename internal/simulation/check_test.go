@@ -18,6 +18,7 @@ func (w *world) check() {
 		w.checkOutcomes(c)
 		w.checkGhosts(c)
 		w.checkWaits(c)
+		w.checkTakenBack(c)
 	}
 	reads := map[string][]*read{}
 	for _, r := range h.reads {
@@ -149,6 +150,19 @@ func (w *world) checkGhosts(c *claim) {
 	for _, g := range f.grants {
 		if away := g.clock.Sub(max(c.usedAt, g.asked)); g.at.After(c.used) && away > bound {
 			w.violated("S9", "%s is granted with token %d to a client that left %v of cluster time before", c.lock, g.token, away)
+		}
+	}
+}
+
+// checkTakenBack: what a client comes back for is taken back by nobody. Only it can release its hold.
+func (w *world) checkTakenBack(c *claim) {
+	f := w.book.fate(c)
+	if f == nil || !c.sliced || c.session != nil || len(w.book.releases[c.key]) > 0 {
+		return
+	}
+	for _, g := range f.grants {
+		if g.how == locktable.EventReleased {
+			w.violated("S9", "token %d of %s was released at %v, and not by its client, which waits in slices", g.token, c.lock, g.end.Sub(w.began))
 		}
 	}
 }

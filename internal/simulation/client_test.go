@@ -96,7 +96,9 @@ func (c *client) use(lock string, mode command.Mode, slots uint32) {
 
 // take acquires, with repetitions when nobody knows the outcome.
 func (c *client) take(m *claim, a *command.Acquire) bool {
-	giveUp := time.Now().Add(max(0, time.Duration(a.Wait)) + c.time(3*time.Second, 20*time.Second))
+	until := time.Now().Add(max(0, time.Duration(a.Wait)))
+	giveUp := until.Add(c.time(3*time.Second, 20*time.Second))
+	slice := c.slice(m, a)
 	for tries := 0; time.Now().Before(giveUp); tries++ {
 		hangUp := c.hangsUp(a)
 		bears := hangUp
@@ -104,7 +106,7 @@ func (c *client) take(m *claim, a *command.Acquire) bool {
 			bears = max(0, time.Duration(a.Wait)) + patience
 		}
 		ctx, cancel := within(bears)
-		r := c.acquireOnce(ctx, m, a, false)
+		r := c.acquireOnce(ctx, m, a, slice, false)
 		cancel()
 		if hangUp > 0 && r.err != nil && ctx.Err() != nil {
 			r.left = true
@@ -123,6 +125,11 @@ func (c *client) take(m *claim, a *command.Acquire) bool {
 				c.count.add("grants after a wait", 1)
 			}
 			return true
+		case r.err == nil && r.out.Code == locktable.Waiting:
+			c.count.add("slices", 1)
+			c.sleep(0, 2*time.Second)
+			a = restOf(a, until)
+			continue
 		case r.err == nil && r.out.Code != locktable.Cancelled:
 			return false
 		case c.chance(7):
@@ -132,6 +139,29 @@ func (c *client) take(m *claim, a *command.Acquire) bool {
 		c.sleep(20*time.Millisecond, 300*time.Millisecond)
 	}
 	return false
+}
+
+// slice returns how the client waits: one of three who wait does so in slices, and comes back for what it has got.
+func (c *client) slice(m *claim, a *command.Acquire) node.Slice {
+	if a.Wait == 0 || !c.chance(33) {
+		return node.Slice{}
+	}
+	for _, x := range m.all() {
+		x.sliced = true
+	}
+	return node.Slice{For: c.time(10*time.Millisecond, 5*time.Second), Keep: true}
+}
+
+// restOf is a again, for what is left of the wait; late copies of a may still be sent.
+func restOf(a *command.Acquire, until time.Time) *command.Acquire {
+	wait := a.Wait
+	if wait > 0 {
+		wait = int64(max(0, time.Until(until)))
+	}
+	return &command.Acquire{
+		Name: a.Name, Key: a.Key, Session: a.Session, Ttl: a.Ttl, Wait: wait, Mode: a.Mode, Slots: a.Slots, Owner: a.Owner,
+		LockDelay: a.LockDelay, Request: a.Request, Set: a.Set,
+	}
 }
 
 // hangsUp returns when the client will lose patience, or 0.
@@ -146,10 +176,13 @@ func (c *client) hangsUp(a *command.Acquire) time.Duration {
 }
 
 // acquireOnce sends an acquire to some node, and perhaps lets a copy of it follow.
-func (c *client) acquireOnce(ctx context.Context, m *claim, a *command.Acquire, copied bool) *attempt {
+func (c *client) acquireOnce(ctx context.Context, m *claim, a *command.Acquire, s node.Slice, copied bool) *attempt {
 	r := &attempt{op: opAcquire, copied: copied, sent: time.Now(), wait: time.Duration(a.Wait), number: a.Request}
+	if s.For > 0 && (r.wait < 0 || s.For < r.wait) {
+		r.wait = s.For
+	}
 	m.touch(c.world)
-	r.answer, r.life = c.acquire(ctx, c.pick(), a)
+	r.answer, r.life = c.acquire(ctx, c.pick(), a, s)
 	c.finish(m, r)
 	if !copied && c.chance(4) {
 		late := c.time(200*time.Millisecond, 6*time.Second)
@@ -159,7 +192,7 @@ func (c *client) acquireOnce(ctx context.Context, m *claim, a *command.Acquire, 
 			c.count.add("late copies", 1)
 			ctx, cancel := within(3 * time.Second)
 			defer cancel()
-			other.acquireOnce(ctx, m, a, true)
+			other.acquireOnce(ctx, m, a, s, true)
 		})
 	}
 	return r

@@ -41,6 +41,7 @@ type claim struct {
 	others  []*claim  // the other locks of the set; only of its first one
 	ofSet   bool
 	task    *terms // nil: a lock
+	sliced  bool   // its client waits in slices, and comes back
 
 	mu       sync.Mutex // guards all below
 	attempts []*attempt

@@ -82,7 +82,7 @@ var leastPerHour = map[string]int{
 	"snapshots": 50, "clients that vanished": 10, "linear histories": 20, "recoveries": 10,
 	"sets granted at once": 20, "sets granted from the queue": 20, "deadlocks refused": 3, "holds broken": 5, "holds handed over": 5,
 	"claims": 60, "claims lost": 10, "claims retried": 10, "claims from the queue": 5, "tasks done": 20, "tasks settled": 1,
-	"reports repeated": 5,
+	"reports repeated": 5, "slices": 40,
 }
 
 // And what all seeds together must have seen, by its effect.

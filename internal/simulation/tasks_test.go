@@ -101,7 +101,7 @@ func (c *client) claimOnce(ctx context.Context, m *claim, a *command.ClaimTask, 
 			Name: a.Name, Key: a.Key, Ttl: a.Ttl, Wait: a.Wait, Owner: a.Owner, MaxAttempts: a.MaxAttempts, AtMostOnce: a.AtMostOnce,
 			Keep: a.Keep, RetryDelay: a.RetryDelay,
 		}
-		o, err := n.ClaimTask(ctx, mine)
+		o, err := n.ClaimTask(ctx, mine, node.Slice{})
 		return answer{out: o, err: err, attachment: mine.GetAttachment()}
 	})
 	c.finish(m, r)

@@ -17,6 +17,7 @@ const (
 	runMark = "<!-- run -->"
 	fence   = "```"
 	arrow   = "# → "
+	goArrow = "// → "
 )
 
 // findBlocks returns the blocks of a document that are marked as runnable.
@@ -55,6 +56,9 @@ type promise struct {
 // promiseOf returns what a line of code promises. alone says that there is nothing else on the line.
 func promiseOf(line string) (want string, alone, found bool) {
 	before, want, found := strings.Cut(line, arrow)
+	if !found {
+		before, want, found = strings.Cut(line, goArrow)
+	}
 	if !found {
 		return "", false, false
 	}

@@ -1,7 +1,7 @@
 // Package readme runs what the documents tell their readers to type, and compares what comes out with what they promise.
 // There is no code here but tests.
 //
-// A block of sh or python that follows the line
+// A block of sh, python or go (a whole program) that follows the line
 //
 //	<!-- run -->
 //
@@ -13,6 +13,6 @@
 //	curl -s http://127.0.0.1:7333/getLock/a     # → false  (somebody has it)
 //
 // Words in parentheses, two spaces behind the promise, only explain it. "…" stands for any text within a line. Everything
-// that a block prints must be promised: in a shell block, what was printed since the promise before; in a Python block,
-// all promises together, line by line.
+// that a block prints must be promised: in a shell block, what was printed since the promise before; in a Python or Go block,
+// all promises (of Go behind //) together, line by line.
 package readme

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -102,6 +103,8 @@ func (h *house) run(b *block) error {
 		return h.runShell(b)
 	case "python":
 		return h.runPython(b)
+	case "go":
+		return h.runGo(b)
 	}
 	return fmt.Errorf("blocks of %q cannot be run", b.language)
 }
@@ -144,18 +147,55 @@ func (h *house) runShell(b *block) error {
 	return err
 }
 
-// runPython runs a block of Python. All promises together must be what it prints.
+// runPython runs a block of Python.
 func (h *house) runPython(b *block) error {
 	if h.python == "" {
 		return fmt.Errorf("%w: there is no python3 with the module requests", errSkip)
 	}
-	var want []string
-	for _, p := range b.promises() {
-		want = append(want, p.want...)
-	}
 	output, err := h.execute(b.code, h.python, "-")
 	if err != nil {
 		return err
+	}
+	return b.printedAsPromised(output)
+}
+
+// runGo builds a block that is a whole program, as if it were a package of this module, and runs it.
+func (h *house) runGo(b *block) error {
+	dir, err := os.MkdirTemp("", "doubledutch-block")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	source, overlay, built := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "block")
+	if err := os.WriteFile(source, []byte(h.inPlace(b.code)), 0o600); err != nil {
+		return err
+	}
+	here, err := filepath.Abs("block")
+	if err != nil {
+		return err
+	}
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(here, "main.go"): source}})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(overlay, replace, 0o600); err != nil {
+		return err
+	}
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", built, "./block").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, out)
+	}
+	output, err := h.execute(nil, built)
+	if err != nil {
+		return err
+	}
+	return b.printedAsPromised(output)
+}
+
+// printedAsPromised compares all that a block printed with all its promises together.
+func (b *block) printedAsPromised(output string) error {
+	var want []string
+	for _, p := range b.promises() {
+		want = append(want, p.want...)
 	}
 	if lines := printed(output); !fits(want, lines) {
 		return fmt.Errorf("the block promises %q, but %q was printed", want, lines)
@@ -173,18 +213,26 @@ func ownLoopback() string {
 	return fmt.Sprintf("127.%d.%d.1", 1+pid%250, pid/250%250)
 }
 
-// execute feeds a script to a program and returns its standard output. The error has what it said on standard error.
-func (h *house) execute(script []string, argv ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+// inPlace returns a script with what stands for the server and the program replaced.
+func (h *house) inPlace(script []string) string {
 	text := strings.Join(script, "\n") + "\n"
 	text = strings.ReplaceAll(text, "127.0.0.1:7333", h.address)
 	text = strings.ReplaceAll(text, "127.0.0.1:734", ownLoopback()+":734")
 	text = strings.ReplaceAll(text, "127.0.0.1:735", ownLoopback()+":735")
-	text = strings.ReplaceAll(text, "bin/doubledutch", h.program)
+	return strings.ReplaceAll(text, "bin/doubledutch", h.program)
+}
+
+// execute feeds a script to a program and returns its standard output. The error has what it said on standard error.
+func (h *house) execute(script []string, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stdin = strings.NewReader(text)
-	cmd.Env = append(environment(), "DOUBLEDUTCH_SERVER=http://"+h.address)
+	cmd.Stdin = strings.NewReader(h.inPlace(script))
+	client, err := filepath.Abs("../../clients/python")
+	if err != nil {
+		return "", err
+	}
+	cmd.Env = append(environment(), "DOUBLEDUTCH_SERVER=http://"+h.address, "PYTHONPATH="+client, "PYTHONDONTWRITEBYTECODE=1")
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {

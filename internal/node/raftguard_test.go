@@ -23,7 +23,7 @@ func TestLateSnapshotIsKeptFromRaft(t *testing.T) {
 		_, leader := f.raft.LeaderWithID()
 		addr := raft.ServerAddress(f.leaderAddr())
 		answer := make(chan raft.RPCResponse, 1)
-		g := &snapshotGuard{out: make(chan raft.RPC), closed: make(chan struct{}), node: &f.raftRef}
+		g := &raftGuard{out: make(chan raft.RPC), closed: make(chan struct{}), node: &f.raftRef}
 		g.pass(raft.RPC{RespChan: answer, Reader: content, Command: &raft.InstallSnapshotRequest{
 			RPCHeader: raft.RPCHeader{ID: []byte(leader), Addr: []byte(addr)}, SnapshotVersion: 1, Term: f.raft.CurrentTerm(),
 			LastLogIndex: before - 1, LastLogTerm: 1, Size: int64(content.Len()),

@@ -1,0 +1,285 @@
+"""The client for programs with threads."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import ssl
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, cast
+
+from . import protocol, tasks
+from .acquiring import Ask, Place, acquire, give_up
+from .errors import Held, Refused
+from .events import Events, Subscription
+from .flow import Answered, Flow, call, log, make_settings
+from .lease import Asked, Claim, Lease, Session
+from .model import LockState, lock_state
+from .protocol import Names
+from .running import Runner
+from .tasks import Function, NameOf, Plan
+from .transport import Transport
+from .wire import Request
+
+
+class Client:
+    """Speaks to a DoubleDutch server or cluster. Safe for concurrent use, and after a fork in the child; leases are not inherited."""
+
+    def __init__(
+        self,
+        servers: Union[str, Sequence[str], None] = None,
+        *,
+        api_key: Optional[str] = None,
+        owner: Optional[str] = None,
+        ttl: float = 30.0,
+        patience: float = 15.0,
+        try_timeout: float = 5.0,
+        margin: Optional[float] = None,
+        ssl_context: Optional[ssl.SSLContext] = None,
+    ) -> None:
+        """Connects to nothing yet. Times are seconds.
+
+        servers      address of each node; without it $DOUBLEDUTCH_SERVER, else http://127.0.0.1:7333
+        api_key      without it $DOUBLEDUTCH_API_KEY
+        owner        who you are, for people who look; else machine and process
+        ttl          how long a hold lasts without renewal, where nothing else is said
+        patience     how long a call goes on without a useful answer from any server, before it raises Unavailable
+        try_timeout  how long one server may take for an answer before the next is asked
+        margin       how much earlier than it would have to a lease ends here; else ttl/20, at most 0.5
+        """
+        self._settings = make_settings(servers, api_key, owner, ttl, patience, try_timeout, margin)
+        self._runner = Runner(self._settings, Transport(ssl_context))
+
+    def lock(
+        self,
+        name: Names,
+        *,
+        ttl: Optional[float] = None,
+        wait: Optional[float] = None,
+        shared: bool = False,
+        slots: Optional[int] = None,
+        owner: Optional[str] = None,
+        metadata: Optional[str] = None,
+        lock_delay: Optional[float] = None,
+        on_lost: Optional[Callable[[Lease], object]] = None,
+        on_wait: Optional[Callable[[Place], object]] = None,
+        on_asked: Optional[Callable[[Asked], object]] = None,
+    ) -> Lease:
+        """Acquires a lock, or with a list of names (or Want) all of them at once, and returns its lease, for a with statement.
+
+        wait        seconds to stand in the queue. None: for ever. 0: only try
+        shared      together with others that want it shared
+        slots       one of so many permits
+        metadata    why, for people who look
+        lock_delay  seconds for which the lock stays blocked if this hold expires
+        on_lost     called with the lease, in another thread, when it is lost
+        on_wait     called with the place in the queue, now and then while waiting
+        on_asked    called in another thread when somebody asks the holder to make way
+
+        Raises Held when the wait is over, Unavailable or Unknown when no server answers, Refused for what cannot be.
+        """
+        ttl = self._settings.ttl if ttl is None else ttl
+        common = {"ttl": ttl, "owner": owner or self._settings.owner_now(), "metadata": metadata, "lock_delay": lock_delay}
+        return self._acquire(Ask(protocol.lock_target(name, shared, slots), ttl, wait, common, on_wait), on_lost, on_asked)
+
+    def try_lock(
+        self,
+        name: Names,
+        *,
+        ttl: Optional[float] = None,
+        shared: bool = False,
+        slots: Optional[int] = None,
+        owner: Optional[str] = None,
+        metadata: Optional[str] = None,
+        lock_delay: Optional[float] = None,
+        on_lost: Optional[Callable[[Lease], object]] = None,
+        on_asked: Optional[Callable[[Asked], object]] = None,
+    ) -> Optional[Lease]:
+        """Acquires a lock if that is possible at once, or returns None. For the options see lock."""
+        try:
+            return self.lock(
+                name, wait=0, ttl=ttl, shared=shared, slots=slots, owner=owner, metadata=metadata, lock_delay=lock_delay,
+                on_lost=on_lost, on_asked=on_asked,
+            )  # fmt: skip
+        except Held:
+            return None
+
+    def campaign(
+        self, name: str, *, value: Optional[str] = None, ttl: float = 10.0, owner: Optional[str] = None,
+        on_lost: Optional[Callable[[Lease], object]] = None, on_wait: Optional[Callable[[Place], object]] = None,
+    ) -> Lease:  # fmt: skip
+        """Waits, however long it takes and whatever fails meanwhile, until it leads, and returns the lease of the office. `value` is
+        shown to whoever asks who leads. Leaving the block resigns."""
+        common = {"ttl": ttl, "owner": owner or self._settings.owner_now(), "metadata": value}
+        ask = Ask(protocol.lock_target(name, False, None), ttl, None, common, on_wait, patience=float("inf"))
+        return self._acquire(ask, on_lost, None)
+
+    def session(
+        self, *, ttl: Optional[float] = None, owner: Optional[str] = None, metadata: Optional[str] = None,
+        on_lost: Optional[Callable[[Session], object]] = None,
+    ) -> Session:  # fmt: skip
+        """Opens a session, for a with statement: one lease for many locks."""
+        ttl = self._settings.ttl if ttl is None else ttl
+        return Session(self._runner, self._acquire, ttl, owner or self._settings.owner_now(), metadata, on_lost)
+
+    def once(
+        self,
+        name: NameOf,
+        *,
+        wait: Optional[float] = None,
+        keep: Optional[float] = None,
+        max_attempts: Optional[int] = None,
+        retry_delay: Optional[float] = None,
+        at_most_once: bool = False,
+        every: Optional[float] = None,
+        cron: Optional[str] = None,
+        zone: Optional[str] = None,
+        at_least: Optional[float] = None,
+        ttl: Optional[float] = None,
+        metadata: Optional[str] = None,
+        on_lost: Optional[Callable[[Claim], object]] = None,
+        on_wait: Optional[Callable[[Place], object]] = None,
+    ) -> Callable[[Function], Function]:
+        """A decorator: of all calls on all machines one runs the function; the others wait for it, and get its result. The result is
+        what JSON keeps of it, so that all get the same. What the function raises is raised, and counts as an attempt.
+
+        name          of the task, or a function that makes it from the arguments
+        wait          seconds to wait for the result of somebody else; None: for ever
+        keep          seconds that the result is kept, after which it is done again; None: for good
+        max_attempts  how often it is tried; None: until it is done
+        retry_delay   seconds between a failed attempt and the next
+        at_most_once  never tried again unless it is known that nothing was done: raise NotDone to say so
+        every         it is done once in each slot of so many seconds
+        cron, zone    it is done once after each time of a cron expression, in a time zone
+        at_least      seconds from the end of a run to the beginning of the next
+        ttl           how long the claim of one that fell silent lasts
+        on_lost       called with the claim, in another thread, when it is lost
+
+        Calls raise TaskBusy when the wait is over, TaskFailed, TaskUnknown, LeaseLost if the claim was lost (somebody else may do it
+        again), ResultNotKept, and what lock raises. Within the function, current_claim() is the claim.
+        """
+        plan = Plan(keep, max_attempts, retry_delay, at_most_once, every, cron, zone, at_least)
+
+        def decorate(function: Function) -> Function:
+            if inspect.iscoroutinefunction(function):
+                raise TypeError("coroutine functions are for the client of doubledutch.aio")
+
+            @functools.wraps(function)
+            def do_once(*args: Any, **kwargs: Any) -> Any:
+                task = tasks.name_for(name, args, kwargs)
+                ask = tasks.ask_for(self._settings, task, plan, ttl, wait, metadata, on_wait)
+                return self._do_once(task, ask, plan, functools.partial(function, *args, **kwargs), on_lost)
+
+            return cast(Function, do_once)
+
+        return decorate
+
+    def show(self, name: str) -> LockState:
+        """Tells who holds a lock, and who waits for it."""
+        return lock_state(self._ask(protocol.show(name)))
+
+    def show_task(self, name: str) -> Optional[Dict[str, Any]]:
+        """Tells how a task stands, as the server says it; None if nobody has claimed it yet."""
+        try:
+            return self._ask(protocol.show_task(name))
+        except Refused as refused:
+            if refused.problem.code == "no_task":
+                return None
+            raise
+
+    def verify(self, name: str, token: int) -> bool:
+        """Whether the token is that of the newest grant of the lock, and this is held now."""
+        return bool(self._ask(protocol.verify(name, token))["valid"])
+
+    def verify_all(self, tokens: Iterable[Tuple[str, int]]) -> List[bool]:
+        """verify for up to 1000 pairs of name and token, in one request."""
+        return protocol.valid_results(self._ask(protocol.verify_all(tokens)))
+
+    def events(
+        self, prefix: str = "", *, of: Optional[str] = None, lock: Optional[str] = None, task: Optional[str] = None
+    ) -> Events:
+        """Follows what happens from now on, in all locks and tasks whose names begin with the prefix (`of`: "locks" or "tasks" only), or
+        in one lock, or in one task. An iterator; also for a with statement. It goes on at another server when one is lost."""
+        return Events(self._runner, Subscription(prefix, of, lock, task))
+
+    def close(self) -> None:
+        """Closes idle connections. Leases live on."""
+        self._runner.transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {', '.join(map(str, self._settings.endpoints))}>"
+
+    def _call(self, flow: Flow[Answered]) -> Dict[str, Any]:
+        answered = self._runner.run(flow)
+        if answered.problem is not None:
+            raise Refused(answered.problem)
+        return answered.members
+
+    def _ask(self, request: Request) -> Dict[str, Any]:
+        return self._call(call(self._settings, request, self._settings.patience, self._settings.try_timeout))
+
+    def _acquire(
+        self, ask: Ask, on_lost: Optional[Callable[[Lease], object]], on_asked: Optional[Callable[[Asked], object]]
+    ) -> Lease:
+        try:
+            lease = Lease(self._runner, ask, self._runner.run(acquire(self._settings, ask)))
+            if ask.session is None:
+                lease._start(protocol.renew(ask.target, ask.key), on_lost, on_asked)
+            return lease
+        except BaseException:  # Ctrl-C included: nothing that is not known of may stay behind
+            self._leave(ask)
+            raise
+
+    def _leave(self, ask: Ask) -> None:
+        if ask.pending:
+            self._runner.run(give_up(self._settings, protocol.release(ask.key)))
+
+    def _do_once(
+        self, name: str, ask: Ask, plan: Plan, function: Callable[[], Any], on_lost: Optional[Callable[[Claim], object]]
+    ) -> Any:
+        try:
+            got = self._runner.run(acquire(self._settings, ask))
+            if got.validity is None:
+                return tasks.outcome(name, got.members)
+            claim = Claim(self._runner, name, ask.target, ask, got)
+            claim._start(protocol.renew(ask.target, ask.key), on_lost, None)
+        except BaseException:
+            self._leave(ask)
+            raise
+        return self._do(claim, plan, function)
+
+    def _do(self, claim: Claim, plan: Plan, function: Callable[[], Any]) -> Any:
+        try:
+            value = self._attempt(claim, plan, function)
+            kept, trouble = tasks.try_encode(value)
+            assert claim._keeping is not None
+            self._runner.run(tasks.complete(self._settings, claim.target, claim.key, kept, plan.keep, claim._keeping))
+            if trouble is not None:
+                raise trouble
+            return tasks.decode_result(kept)
+        finally:
+            claim._settled()
+
+    def _attempt(self, claim: Claim, plan: Plan, function: Callable[[], Any]) -> Any:
+        mark = tasks.current.set(claim)
+        try:
+            return function()
+        except BaseException as error:
+            try:
+                self._runner.run(tasks.report_failure(self._settings, claim.target, claim.key, error, plan.at_most_once))
+            except Exception as trouble:  # the claim runs out by itself
+                log.debug("the failure of %r was not reported: %s", claim.name, trouble)
+            raise
+        finally:
+            tasks.current.reset(mark)
+
+
+def current_claim() -> Claim:
+    """The claim on the task that is being done: for its token, attempt, check() and progress(). Raises LookupError elsewhere."""
+    claim: Claim = tasks.current.get()
+    return claim
