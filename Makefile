@@ -21,6 +21,9 @@ NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/tes
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 TESTFLAGS ?= -timeout 9m
 PKGS ?= ./...
+# A module of its own: the drivers of databases are no dependencies of the product.
+FENCING := test/fencing
+IN_FENCING := cd $(FENCING) && $(GO) tool -modfile=../../tools/go.mod
 # Where built programs go.
 BIN := bin
 
@@ -45,6 +48,7 @@ test: ## run all tests of PKGS, concurrent packages under the race detector
 		[ -z "$$heavy" ] || $(GO) test -json $(TESTFLAGS) $$heavy || status=1; \
 		[ -z "$$(grep simulation <<<"$$heavy")" ] || $(GO) test -json $(RACE) -short $(TESTFLAGS) ./internal/simulation || status=1; \
 		$(GO) test -C tools -json ./... || status=1; \
+		[ "$(PKGS)" != ./... ] || $(GO) test -C $(FENCING) -json $(TESTFLAGS) ./... || status=1; \
 		return $$status; \
 	}; \
 	tests | $(BIN)/testsum
@@ -58,12 +62,15 @@ fmt-check: ## all files are formatted
 vet: ## go vet
 	$(GO) vet ./...
 	$(GO) vet -C tools ./...
+	$(GO) vet -C $(FENCING) ./...
 
 staticcheck: ## staticcheck
 	$(TOOL) staticcheck ./...
+	$(IN_FENCING) staticcheck ./...
 
 errcheck: ## no error is dropped without saying so, but for tools/errcheck.txt
 	$(TOOL) errcheck -exclude tools/errcheck.txt ./...
+	$(IN_FENCING) errcheck ./...
 
 deadcode: ## nothing is unreachable, tests counted as callers
 	@dead=$$($(TOOL) deadcode -test ./...); \
@@ -72,6 +79,7 @@ deadcode: ## nothing is unreachable, tests counted as callers
 tidy-check: ## go.mod and go.sum say what is used
 	$(GO) mod tidy -diff
 	$(GO) mod tidy -C tools -diff
+	$(GO) mod tidy -C $(FENCING) -diff
 	$(GO) mod verify
 
 PROTOS := $(sort $(wildcard internal/command/*.proto))

@@ -52,6 +52,8 @@ var bans = []struct {
 	{"internal/server", "github.com/hashicorp/raft", "the door does not know how commands are agreed on"},
 	{"internal/server", "github.com/hashicorp/raft-wal", "the door does not know where the log is kept"},
 	{"internal/server", module + "internal/storage", "the door asks the node how the disk is"},
+	{"client/fence", module, "it wraps a database and asks no server"},
+	{"client/fence", "github.com/", "a program that guards its table needs no other module for it"},
 	{"internal/server", "net/http/pprof", "it registers itself on the default mux (H15)"},
 	{"internal/server", "expvar", "it registers itself on the default mux (H15)"},
 }
