@@ -68,7 +68,7 @@ func startDoubledutch(ctx context.Context, h *host, nodes int, flags ...string) 
 	if err != nil {
 		return nil, err
 	}
-	return h.await(ctx, &service{version: strings.TrimPrefix(version, "doubledutch "), dial: func(ctx context.Context, id int) (client, error) {
+	return h.await(ctx, &service{version: strings.TrimPrefix(version, "doubledutch "), at: endpoints[0].URL, dial: func(ctx context.Context, id int) (client, error) {
 		c, err := endpoints[id%nodes].Dial(ctx, time.Minute)
 		if err != nil {
 			return nil, err

@@ -142,7 +142,7 @@ func (r *results) holdTable(p printer) {
 			p("| %s | - | - | - | - |", s.title())
 			continue
 		}
-		renewals := "with the session"
+		renewals := "by the client"
 		if h.Renewals > 0 {
 			renewals = fmt.Sprintf("%s (%s)", thousands(h.Renewals), digits(h.RenewCPU))
 		}

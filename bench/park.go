@@ -13,7 +13,7 @@ type holdRun struct {
 	Locks     int     `json:"locks"`
 	PerSecond float64 `json:"taken_per_second"`
 	Bytes     float64 `json:"bytes"`        // of the servers' memory, for a lock
-	Renewals  float64 `json:"renewals"`     // a second; 0: the locks live as long as their session
+	Renewals  float64 `json:"renewals"`     // a second; 0: the client library does that, for each lock or for all of its session
 	RenewCPU  float64 `json:"renew_cpu_us"` // of the servers, for a renewal
 }
 

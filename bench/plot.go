@@ -194,7 +194,7 @@ func apart(positions []float64, gap float64) []float64 {
 // color tells ours from the others, and one from the next.
 func color(ours bool, i int) string {
 	if ours {
-		return []string{"#cf222e", "#953800", "#bf3989"}[i%3]
+		return []string{"#cf222e", "#953800", "#e16f24", "#bf3989"}[i%4]
 	}
 	return []string{"#0969da", "#1a7f37", "#57606a", "#8250df", "#0a7f8c", "#7d4e00", "#4d2d00"}[i%7]
 }

@@ -20,6 +20,7 @@ type System struct {
 // service is a system that runs.
 type service struct {
 	version string
+	at      string // ours only: the base URL of the first node
 	// dial makes the id-th client, with connections of its own.
 	dial func(ctx context.Context, id int) (client, error)
 }
@@ -44,7 +45,7 @@ type renewable interface {
 // systems are those that are compared, in the order of the tables.
 func systems() []*System {
 	return []*System{
-		doubledutchVolatile(), doubledutchDurable(), doubledutchThree(),
+		doubledutchVolatile(), doubledutchDurable(), doubledutchClientOne(), doubledutchThree(),
 		redisVolatile(), redisDurable(), etcdOne(), etcdThree(), postgres(), mariadb(), zookeeper(),
 	}
 }
