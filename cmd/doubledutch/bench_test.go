@@ -15,11 +15,11 @@ import (
 )
 
 // benchFor are the flags of a run that is short.
-var benchFor = []string{"--connections", "3", "--duration", "200ms"}
+var benchFor = []string{"--connections", "3", "--duration", "600ms"}
 
 func TestBenchPrintsATable(t *testing.T) {
 	t.Parallel()
-	r := serve(t, doubledutch(t, "--volatile", "--api-key", "open").with())
+	r := serve(t, doubledutch(t, "--volatile", "--api-key", "open"))
 	for workload, rows := range map[string][]string{
 		"pairs":   {"pair ", "acquire ", "release ", "fairness"},
 		"handoff": {"handoff ", "release ", "fairness"},
@@ -27,8 +27,11 @@ func TestBenchPrintsATable(t *testing.T) {
 		"wait":    {"park ", "stay: renew ", "drain: handoff ", "drain: release "},
 	} {
 		args := append([]string{"bench", workload, "--api-key", "open", "--server-pid", strconv.Itoa(r.cmd.Process.Pid)}, benchFor...)
-		if workload == "hold" {
+		switch workload {
+		case "hold":
 			args = append(args, "--locks", "30", "--rate", "100")
+		case "pairs", "handoff":
+			args = append(args, "--warm-up", "100ms")
 		}
 		out := r.client(args...).check(exitcode.OK, workload+", 3 connections to "+r.url+" (DoubleDutch "+version()+", one node, volatile, interface v1)").out
 		for _, want := range append(rows, "PER SECOND", "P99.9", "none", "client CPU", "server CPU", "server memory") {

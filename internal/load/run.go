@@ -108,6 +108,15 @@ type phase struct {
 	warmUp   time.Duration
 	duration time.Duration // 0: until everybody has done their work
 	rec      *recorder
+	begun    time.Time // when it began to count
+	before   usage     // then
+}
+
+// begin counts from now on.
+func (r *run) begin(p *phase) {
+	p.before, _ = measureUsage(r.options.PIDs) // it could be measured before, and if not any more, end says so
+	p.rec.begin()
+	p.begun = time.Now()
 }
 
 // do lets the crew work and measures it. Work has to end soon after the end of its context. Who does not return then is cut
@@ -115,6 +124,9 @@ type phase struct {
 func (r *run) do(ctx context.Context, p *phase, crew []*worker, work func(context.Context, *worker)) {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
+	if p.warmUp == 0 {
+		r.begin(p) // before anybody works: everything counts
+	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for _, w := range crew {
@@ -141,31 +153,29 @@ func (r *run) measure(ctx context.Context, p *phase, done <-chan struct{}) {
 	w := newWatch(r, p)
 	if p.warmUp > 0 {
 		w.until(ctx, done, p.warmUp, true)
+		r.begin(p)
 	}
-	before, _ := measureUsage(r.options.PIDs)
-	p.rec.begin()
-	begun := time.Now()
 	w.until(ctx, done, p.duration, false)
 	p.rec.end()
-	took := time.Since(begun)
+	took := time.Since(p.begun)
 	after, err := measureUsage(r.options.PIDs)
-	r.report.Phases = append(r.report.Phases, p.result(took, before, after, len(r.options.PIDs) > 0 && err == nil))
+	r.report.Phases = append(r.report.Phases, p.result(took, after, len(r.options.PIDs) > 0 && err == nil))
 }
 
 // result makes the phase's part of the report.
-func (p *phase) result(took time.Duration, before, after usage, servers bool) Phase {
+func (p *phase) result(took time.Duration, after usage, servers bool) Phase {
 	ops, times, errors := p.rec.sum()
 	result := Phase{
 		Name: p.name, Seconds: took.Seconds(), Operations: ops, PerSecond: float64(ops) / took.Seconds(),
-		Errors: errors, ClientCPU: (after.client - before.client).Seconds(), Latency: []Latency{},
+		Errors: errors, ClientCPU: (after.client - p.before.client).Seconds(), Latency: []Latency{},
 	}
 	for i, h := range times {
 		result.Latency = append(result.Latency, newLatency(p.rec.series[i], h))
 	}
 	result.MostServed, result.LeastServed = p.rec.extremes()
 	if servers {
-		cpu := (after.server - before.server).Seconds()
-		result.ServerCPU, result.ServerMemoryBefore, result.ServerMemory = &cpu, &before.memory, &after.memory
+		cpu := (after.server - p.before.server).Seconds()
+		result.ServerCPU, result.ServerMemoryBefore, result.ServerMemory = &cpu, &p.before.memory, &after.memory
 	}
 	return result
 }
