@@ -65,7 +65,7 @@ func (c *Client) acquireWith(ctx context.Context, names []string, set bool, o *l
 		case err != nil && anew < maxAnew && a.mayBeginAnew(err):
 			// The grant came, and its lifetime passed, before this program heard of it.
 			anew++
-			a.body.Key = NewKey()
+			a.body.Key, a.late, a.left = NewKey(), false, false
 		default:
 			return l, err
 		}
@@ -81,7 +81,7 @@ func (a *acquiring) mayBeginAnew(err error) bool {
 		return false
 	}
 	var p *Problem
-	return errors.As(err, &p) && (p.Code == "key_spent" || p.Code == "not_held")
+	return a.late || errors.As(err, &p) && p.Code == "key_spent"
 }
 
 // acquiring is an acquire under way: a chain of requests with one key.
@@ -92,6 +92,7 @@ type acquiring struct {
 	path   string
 	body   acquireBody
 	waits  waiting
+	late   bool // it was granted, and could not be renewed before it was too late to hand it over
 	left   bool // a request has left, or may have left, something behind under the key
 }
 
@@ -113,7 +114,7 @@ func (c *Client) newAcquiring(names []string, set bool, o *lockOptions) *acquiri
 	case o.session != nil:
 		a.body.Session, a.waits.ttl = o.session.id, o.session.keeper.ttl
 	case o.ttl == 0:
-		a.waits.ttl, a.body.TTL = DefaultTTL, inSeconds(DefaultTTL)
+		a.waits.ttl = DefaultTTL // it is the server's, and could be less
 	}
 	if set {
 		a.path = "/v1/locks"
@@ -240,6 +241,7 @@ func (a *acquiring) granted(ctx, user context.Context, sent instant, g *granted)
 		err = l.keeper.begin(ctx)
 	}
 	if err != nil {
+		a.late = ctx.Err() == nil && !errors.Is(err, ErrRefused)
 		a.giveUp()
 		return nil, err
 	}

@@ -3,12 +3,15 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,6 +44,8 @@ type attempt struct {
 	sent    instant
 	cancel  context.CancelFunc
 	stalled bool // it has been given up on, unless it answers after all
+	// out is set before anything of the request can have left; always, where that cannot be known.
+	out atomic.Bool
 }
 
 // arrival is what an attempt came to.
@@ -56,6 +61,9 @@ const maxAnswer = 64 << 20
 
 // try sends r to one endpoint, once.
 func (c *Client) try(ctx context.Context, r *request, a *attempt) arrival {
+	if c.traced {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.out.Store(true) }})
+	}
 	resp, err := c.send(ctx, r, a.to)
 	if err != nil {
 		return arrival{of: a, err: c.explain(a.to, err)}
@@ -117,11 +125,13 @@ func (c *Client) explain(to *endpoint, err error) error {
 	}
 	var op *net.OpError
 	var dns *net.DNSError
-	dialled := errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns)
-	return &noAnswerError{base: to.base, err: err, unsent: dialled}
+	var certificate *tls.CertificateVerificationError
+	unsent := errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns) || errors.As(err, &certificate)
+	return &noAnswerError{base: to.base, err: err, unsent: unsent}
 }
 
-func wasSent(err error) bool {
+// mayHaveArrived tells whether the endpoint may have got the request of an attempt that failed with err; nil: it is under way.
+func (a *attempt) mayHaveArrived(err error) bool {
 	var e *noAnswerError
-	return !errors.As(err, &e) || !e.unsent
+	return a.out.Load() && !(errors.As(err, &e) && e.unsent)
 }

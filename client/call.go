@@ -28,9 +28,10 @@ type call struct {
 	ctx     context.Context //nolint:containedctx // of all its attempts
 	arrive  chan arrival
 	open    []*attempt // under way, oldest first
-	unsure  bool
-	last    error    // why it did not succeed yet
-	refusal *Problem // the last one
+	cut     []*attempt // cancelled
+	unsure  bool       // an attempt that has ended may have had its effect
+	last    error      // why it did not succeed yet
+	refusal *Problem   // the last one
 }
 
 // do asks the cluster for r until a server has decided, the patience is used up, or ctx ends. It returns at once when ctx ends.
@@ -103,6 +104,9 @@ func (k *call) tryTimeout() time.Duration {
 	return d
 }
 
+// maxCut is how many cancelled attempts are watched. Of older ones it is not claimed that nothing came of them.
+const maxCut = 16
+
 const (
 	minTry   = 20 * time.Millisecond
 	minPause = 10 * time.Millisecond
@@ -127,12 +131,17 @@ func (k *call) busy(e *endpoint) bool {
 // launch sends the request once more.
 func (k *call) launch(to *endpoint) {
 	if most := max(2, k.client.pool.size()); len(k.open) >= most {
-		k.open[0].cancel()
-		k.drop(k.open[0])
-		k.unsure = true
+		oldest := k.open[0]
+		oldest.cancel()
+		k.drop(oldest)
+		k.cut = append(k.cut, oldest) // it may be about to leave
+		if len(k.cut) > maxCut {
+			k.cut, k.unsure = k.cut[1:], true
+		}
 	}
 	ctx, cancel := context.WithCancel(k.ctx)
 	a := &attempt{to: to, sent: k.client.clock.now(), cancel: cancel}
+	a.out.Store(!k.client.traced)
 	k.open = append(k.open, a)
 	k.client.running.goes(func() {
 		defer cancel()
@@ -174,10 +183,10 @@ func (k *call) judge(got arrival) (bool, result) {
 		if !a.stalled {
 			pool.ok(a.to)
 		}
-		return true, result{answer: got.answer, unsure: k.unsure || len(k.open) > 0}
+		return true, result{answer: got.answer, unsure: k.isUnsure()}
 	case got.err != nil:
 		k.last = got.err
-		k.unsure = k.unsure || wasSent(got.err)
+		k.unsure = k.unsure || a.mayHaveArrived(got.err)
 		pool.failed(a.to, 0)
 		k.client.log.Debug("an endpoint failed", "error", got.err)
 		return false, result{}
@@ -186,7 +195,7 @@ func (k *call) judge(got arrival) (bool, result) {
 	switch got.problem.fate() {
 	case decided:
 		pool.ok(a.to)
-		return true, result{problem: got.problem, unsure: k.unsure || len(k.open) > 0}
+		return true, result{problem: got.problem, unsure: k.isUnsure()}
 	case notKnown:
 		k.unsure = true
 	}
@@ -195,9 +204,15 @@ func (k *call) judge(got arrival) (bool, result) {
 	return false, result{}
 }
 
+// isUnsure tells whether any attempt, other than the one that was answered, may have its effect.
+func (k *call) isUnsure() bool {
+	out := func(a *attempt) bool { return a.mayHaveArrived(nil) }
+	return k.unsure || slices.ContainsFunc(k.open, out) || slices.ContainsFunc(k.cut, out)
+}
+
 // giveUp ends the call without a decision.
 func (k *call) giveUp() result {
-	return result{problem: k.refusal, err: both(errNoAnswer, k.last), unsure: k.unsure || len(k.open) > 0}
+	return result{problem: k.refusal, err: both(errNoAnswer, k.last), unsure: k.isUnsure()}
 }
 
 // endOf says why ctx ended: with the client, or as its owner wanted.

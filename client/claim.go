@@ -28,6 +28,9 @@ func (c *Claim) Name() string { return c.name }
 // Token is the fencing token of this attempt, greater than that of all before.
 func (c *Claim) Token() uint64 { return c.token }
 
+// Key is the secret that the claim is held by: whoever has it can renew, complete and fail it.
+func (c *Claim) Key() string { return c.body.Key }
+
 // Remaining is for how long the claim can be relied on if no further renewal succeeds; 0 once it is lost.
 func (c *Claim) Remaining() time.Duration { return c.keeper.remaining() }
 

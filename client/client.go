@@ -32,7 +32,8 @@ type Client struct {
 	// operations counts those of the callers, returning what gives holds back, running attempts and renewals.
 	operations, returning, running *group
 
-	idle func() // closes idle connections, if they are ours
+	traced bool   // the transport is ours, and tells when a request can have left
+	idle   func() // closes idle connections, if they are ours
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -64,6 +65,7 @@ func New(endpoints []string, options ...Option) (*Client, error) {
 		return nil, err
 	}
 	c.http, c.idle = httpClient(&cfg)
+	c.traced = cfg.http == nil
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.ending, c.stop = context.WithCancelCause(c.ctx)
 	return c, nil

@@ -63,10 +63,14 @@ func (c *Client) Observe(ctx context.Context, name string) iter.Seq2[*Leader, er
 		var last *Leader
 		first := true
 		// The stream stands before the look, so that nothing is missed in between.
-		for _, err := range c.Watch(ctx, OfLock(name)) {
+		for event, err := range c.Watch(ctx, OfLock(name)) {
 			if err != nil {
 				yield(nil, err)
 				return
+			}
+			switch event.Kind {
+			case "queued", "cancelled", "timed_out", "asked":
+				continue // nobody begins or ends to lead by that
 			}
 			now, err := c.leader(ctx, name)
 			if err != nil {

@@ -102,7 +102,7 @@ func (p *pool) ok(e *endpoint) {
 
 const (
 	minBackoff = 50 * time.Millisecond
-	maxBackoff = 5 * time.Second
+	maxBackoff = 2 * time.Second
 	// An endpoint that did not answer at all is avoided for longer: each try costs the time that it takes to find out.
 	minAvoid = 5 * time.Second
 	maxAvoid = 30 * time.Second

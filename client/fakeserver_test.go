@@ -86,6 +86,9 @@ func (s *fakeServer) serve(ctx context.Context, method, path, lockKey string, bo
 			return problemAnswer(400, "invalid_body")
 		}
 	}
+	if b.TTL == 0 {
+		b.TTL = 30
+	}
 	switch {
 	case method == http.MethodPost && verb == "":
 		return s.acquire(ctx, name, &b)

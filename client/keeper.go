@@ -35,7 +35,9 @@ type keeper struct {
 	err     error      // why it is not believed in any more; nil while it is
 	trouble error      // why it could not be renewed lately
 	ask     Ask        // the last that was told
-	timer   *time.Timer
+	// confirmed: a renewal has shown the server that its grant was heard of.
+	confirmed bool
+	timer     *time.Timer
 	// children live by this one, and end with it.
 	children map[*keeper]struct{}
 }
@@ -217,12 +219,19 @@ func (k *keeper) run() {
 	}
 }
 
+// firstRenewal is when a lease is renewed for the first time at the latest. A server that is not sure that its answer arrived takes a
+// grant back after 15 s, unless it hears of the key again; that must not wait for a third of a long ttl.
+const firstRenewal = 10 * time.Second
+
 // untilRenewal is how long to wait before the next renewal: a third of the ttl after the last one was sent, up to a tenth of
 // that less, so that leases that were taken together are not renewed together for ever.
 func (k *keeper) untilRenewal() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	pause := k.ttl / 3
+	if !k.confirmed {
+		pause = min(pause, firstRenewal)
+	}
 	pause -= time.Duration(rand.Int64N(int64(pause)/10 + 1))
 	now := k.client.clock.now()
 	next := k.renewed.add(pause).sub(now)
@@ -257,7 +266,7 @@ func (k *keeper) extend(sent instant, g *granted) {
 	if k.err != nil || k.client.clock.now() >= k.until {
 		return
 	}
-	k.trouble = nil
+	k.trouble, k.confirmed = nil, true
 	k.until = max(k.until, k.bound(sent, g))
 	k.renewed = max(k.renewed, sent)
 	k.timer.Reset(k.until.sub(k.client.clock.now()))
@@ -288,10 +297,10 @@ func (k *keeper) tellLocked(asked *askedFor) {
 	k.asked <- a
 }
 
-// A new lease is handed to the caller with at least one part in freshPart of the lifetime before it; renewals for that are tried so
-// often.
+// A new lease is handed to the caller with at least one part in freshPart of the lifetime before it; if it is less, it is renewed
+// first, so often.
 const (
-	freshPart   = 3
+	freshPart   = 2
 	freshenings = 3
 )
 
@@ -303,16 +312,15 @@ var errTooSlow = errors.New("the servers take too long to answer for so short a 
 func (k *keeper) freshen(ctx context.Context) error {
 	for range freshenings {
 		now := k.client.clock.now()
-		if now.sub(k.renewed) <= k.ttl/10 {
+		if k.until.sub(now) >= k.ttl/freshPart {
 			return nil
 		}
-		res := k.renew(ctx, now.add(k.ttl), k.acknowledge)
-		if res.answer == nil {
+		if res := k.renew(ctx, now.add(k.ttl), k.acknowledge); res.answer == nil {
 			return res.fault()
 		}
-		if k.until.sub(k.client.clock.now()) >= k.ttl/freshPart {
-			return nil
-		}
+	}
+	if k.until.sub(k.client.clock.now()) >= k.ttl/freshPart {
+		return nil
 	}
 	return both(ErrUnavailable, errTooSlow)
 }
@@ -320,7 +328,7 @@ func (k *keeper) freshen(ctx context.Context) error {
 // begin freshens and starts k. An error says why there is nothing to be handed over; what the server has granted is to be given
 // back then.
 func (k *keeper) begin(ctx context.Context) error {
-	if k.margin*2 > k.ttl {
+	if k.margin*3 > k.ttl { // more than half has to be left for a new lease
 		return refuse(fmt.Sprintf("a margin of %v leaves nothing of a ttl of %v", k.margin, k.ttl))
 	}
 	if err := k.freshen(ctx); err != nil {

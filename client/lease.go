@@ -18,7 +18,6 @@ type Lease struct {
 	names   []string
 	key     string
 	token   uint64
-	shared  bool
 	waited  time.Duration
 	session *Session // nil: it has a lifetime of its own
 	keeper  *keeper  // its own, or for one of a session, one that follows the session's
@@ -132,6 +131,10 @@ func (l *Lease) giveBack() {
 	before := l.keeper.believed()
 	if before == nil && !l.keeper.finish(ErrReleased) {
 		before = l.keeper.believed() // lost in this very moment
+	}
+	if errors.Is(before, ErrReleased) { // with its session
+		close(l.freed)
+		return
 	}
 	started := l.client.later(func(ctx context.Context) {
 		defer close(l.freed)

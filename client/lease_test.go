@@ -46,6 +46,23 @@ func TestLockRenewUnlock(t *testing.T) {
 	})
 }
 
+// A grant whose answer a server is not sure of is taken back if nobody comes back for it. A renewal shows that it was heard of.
+func TestLongLeaseIsConfirmed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		l := b.lock(b.client(), "x", TTL(time.Hour))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := b.server.count("POST /v1/locks/x/renew"); n != 1 {
+			t.Errorf("%d renewals in ten seconds", n)
+		}
+		time.Sleep(15 * time.Minute)
+		if n := b.server.count("POST /v1/locks/x/renew"); n != 1 {
+			t.Errorf("%d renewals in a quarter of an hour", n)
+		}
+		_ = l.Unlock(t.Context())
+	})
+}
+
 func TestTryLockOfAHeldLock(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		l := b.lock(b.client(), "x")
@@ -341,4 +358,71 @@ func TestWith(t *testing.T) {
 		wantErr(t, context.Cause(ctx), ErrLost)
 		_ = l.Unlock(t.Context())
 	})
+}
+
+func TestMarginMustLeaveSomething(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		_, err := b.client(WithMargin(time.Second)).Lock(t.Context(), "x", TTL(1500*time.Millisecond))
+		wantErr(t, err, ErrRefused)
+		time.Sleep(time.Second)
+		if b.server.holder("x") != 0 {
+			t.Error("what cannot be used is held")
+		}
+		l := b.lock(b.client(WithMargin(0)), "x", TTL(10*time.Second))
+		if d := l.Remaining(); d != 9900*time.Millisecond {
+			t.Errorf("%v remain", d)
+		}
+		_ = l.Unlock(t.Context())
+	})
+}
+
+// The grant comes and its time passes while the waiting client is cut off. It goes on with a new key.
+func TestGrantExpiresUnheard(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		first := b.lock(b.clientOf([]string{"http://z"}), "x")
+		time.AfterFunc(5500*time.Millisecond, func() { _ = first.Unlock(context.Background()) })
+		start := time.Now()
+		b.net.set(func(host string, _ *http.Request) fault {
+			d := time.Since(start)
+			cut := host != "z" && 3*time.Second < d && d < 20*time.Second
+			return fault{refused: cut && d > 5*time.Second, muted: cut}
+		})
+		l := b.lock(b.client(WithPatience(time.Minute)), "x", TTL(5*time.Second))
+		if l.Token() != 3 || b.server.holder("x") != 3 || l.Remaining() < 4*time.Second {
+			t.Errorf("got %v with %v", l, l.Remaining())
+		}
+		_ = l.Unlock(t.Context())
+	})
+}
+
+// Close at any moment, from any goroutine, ends everything.
+func TestCloseInTheMiddle(t *testing.T) {
+	for i := range 20 {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.net.set(func(string, *http.Request) fault {
+				return fault{there: 3 * time.Millisecond, back: 4 * time.Millisecond}
+			})
+			c := b.client()
+			users := newGroup()
+			for u := range 8 {
+				users.goes(func() {
+					for c.Do(context.Background(), []string{"x", "y"}[u%2], func(ctx context.Context, _ *Lease) error {
+						_ = sleep(ctx, 20*time.Millisecond)
+						return nil
+					}) == nil {
+					}
+				})
+			}
+			time.Sleep(time.Duration(i*17) * time.Millisecond)
+			for range 2 {
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			users.wait()
+			if n := b.server.waiters("x") + b.server.waiters("y"); n != 0 {
+				t.Errorf("%d places are left", n)
+			}
+		})
+	}
 }

@@ -82,7 +82,7 @@ func (c *Client) claim(ctx context.Context, name string, o *taskOptions) (*Claim
 	}
 	abandon := func() {
 		if o.key == "" {
-			c.abandon(&request{method: http.MethodDelete, path: "/v1/holds", header: map[string]string{"Lock-Key": body.Key}})
+			c.abandonTask(name, body.Key)
 		}
 	}
 	for left := false; ; left = true {
@@ -109,6 +109,26 @@ func (c *Client) claim(ctx context.Context, name string, o *taskOptions) (*Claim
 			return claim, nil, err
 		}
 	}
+}
+
+// abandonTask gives up in the background what a claim may have left behind. Nobody has begun to work on it: the attempt is reported
+// to have failed, so that also an at-most-once task can be done by others; if it is no claim, the place is given up.
+func (c *Client) abandonTask(name, key string) {
+	fail := &request{
+		method: http.MethodPost, path: taskPath(name) + "/fail",
+		body: toJSON(map[string]string{"key": key, "error": "it was given up before it had begun"}),
+	}
+	place := &request{method: http.MethodDelete, path: "/v1/holds", header: map[string]string{"Lock-Key": key}}
+	c.later(func(ctx context.Context) {
+		for range 2 {
+			if res := c.free(ctx, fail); res.err != nil || res.answer != nil {
+				return
+			}
+			if res := c.free(ctx, place); res.err != nil || res.answer != nil || !sleep(ctx, abandonPause) {
+				return
+			}
+		}
+	})
 }
 
 func (c *Client) askForTask(ctx context.Context, name string, body *claimBody, waits *waiting) (a taskAnswer, sent instant, res result) {

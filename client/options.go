@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+	"unicode/utf8"
 )
 
 // Option is a setting of a client.
@@ -25,7 +26,7 @@ type config struct {
 }
 
 const (
-	// DefaultTTL is how long a lease lasts without renewal, unless [TTL] says otherwise.
+	// DefaultTTL is how long a lease lasts without renewal, unless [TTL] says otherwise, or the server's maximum is less.
 	DefaultTTL = 30 * time.Second
 	// DefaultTryTimeout is how long one endpoint is given to answer before another one is asked; see [WithTryTimeout].
 	DefaultTryTimeout = 3 * time.Second
@@ -33,7 +34,8 @@ const (
 	DefaultPatience = 15 * time.Second
 )
 
-// WithHTTPClient makes all requests go through h. Its Timeout must be 0, since requests that wait for a lock take long; time-outs are
+// WithHTTPClient makes all requests go through h. (Without it, each request that waits for a lock has a connection of its own on http
+// endpoints, and shares one with others on https endpoints, by HTTP/2.) Its Timeout must be 0, since requests that wait for a lock take long; time-outs are
 // the client's own. Redirects are never followed. Close does not close its idle connections.
 func WithHTTPClient(h *http.Client) Option {
 	return func(c *config) error {
@@ -276,7 +278,7 @@ func (o *sessionOptions) check() error {
 }
 
 func checkName(name string) error {
-	if name == "" || name == "." || name == ".." || len(name) > 512 {
+	if name == "" || name == "." || name == ".." || len(name) > 512 || !utf8.ValidString(name) {
 		return refuse(fmt.Sprintf("%.80q cannot be a name", name))
 	}
 	return nil

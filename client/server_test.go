@@ -31,7 +31,9 @@ func serve() (url string, stop func()) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx)
-		<-served
+		if err := <-served; err != nil {
+			panic(err)
+		}
 		_ = n.Close()
 	}
 }

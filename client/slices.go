@@ -20,6 +20,9 @@ const (
 	maxSlice = 5 * time.Second
 )
 
+// The server takes no longer waits than of a year.
+const maxWait = 300 * 24 * time.Hour
+
 // left is what is left of the wait; -1 s for no end, and 0 when it is over: then the place is given up, unless it has been granted
 // meanwhile.
 func (w *waiting) left() time.Duration {
@@ -36,8 +39,11 @@ func (w *waiting) left() time.Duration {
 // next returns what is left of the wait, and the slice of it to ask for; no slice if nothing is left.
 func (w *waiting) next() (left, slice time.Duration) {
 	left = w.left()
-	if left == 0 {
+	switch {
+	case left == 0:
 		return 0, 0
+	case left > maxWait:
+		left = -time.Second // until the next slice
 	}
 	return left, min(w.ttl/3, backoff(w.n, minSlice, maxSlice))
 }

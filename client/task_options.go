@@ -54,7 +54,7 @@ func Cron(expression, zone string) TaskOption {
 func AtLeast(d time.Duration) TaskOption { return taskOption(func(o *taskOptions) { o.atLeast = d }) }
 
 type claimBody struct {
-	TTL         seconds  `json:"ttl"`
+	TTL         seconds  `json:"ttl,omitempty"`
 	Wait        seconds  `json:"wait,omitempty"`
 	Poll        seconds  `json:"poll,omitempty"`
 	Keep        *seconds `json:"keep,omitempty"`
@@ -85,9 +85,6 @@ func (o *taskOptions) body(owner string) claimBody {
 	}
 	if b.Owner == "" {
 		b.Owner = owner
-	}
-	if o.ttl == 0 {
-		b.TTL = inSeconds(DefaultTTL)
 	}
 	return b
 }

@@ -16,6 +16,7 @@ const module = "github.com/doubledutch-lock/doubledutch/"
 var bans = []struct {
 	from, banned, why string
 }{
+	{"client", module, "the public client speaks HTTP, and drags nothing of the server into programs that use it"},
 	{"internal/command", module, "the form of commands is the lowest room; it knows none of the others"},
 	{"internal/command", "net/http", "the log form does not depend on the door"},
 	{"internal/command", "os", "encoding does no I/O"},
@@ -48,6 +49,8 @@ var bans = []struct {
 	{"internal/peer", "net/http", "nodes do not speak HTTP to each other"},
 	{"internal/node", module + "internal/server", "imports go down: a node can be driven without HTTP"},
 	{"internal/node", "net/http", "a node knows no HTTP"},
+	{"internal/supervise", module, "it runs commands under any lease; it does not know what a lock is"},
+	{"internal/supervise", "net/http", "whoever calls renews"},
 	{"internal/simulation", module + "internal/server", "the simulation's clients call nodes; sockets would stop its clock"},
 	{"internal/server", "github.com/hashicorp/raft", "the door does not know how commands are agreed on"},
 	{"internal/server", "github.com/hashicorp/raft-wal", "the door does not know where the log is kept"},
@@ -65,6 +68,15 @@ func TestRoomsAreKeptApart(t *testing.T) {
 			if imp == b.banned || (strings.HasSuffix(b.banned, "/") && strings.HasPrefix(imp, b.banned)) {
 				t.Errorf("%s imports %s: %s", b.from, imp, b.why)
 			}
+		}
+	}
+}
+
+// Whoever imports the client gets nothing else.
+func TestClientNeedsTheStandardLibraryOnly(t *testing.T) {
+	for _, imp := range listImports(t)[module+"client"] {
+		if first, _, _ := strings.Cut(imp, "/"); strings.Contains(first, ".") {
+			t.Errorf("client imports %s", imp)
 		}
 	}
 }

@@ -19,7 +19,7 @@ type breakCmd struct {
 	Name   string `arg:"" help:"Name of the lock."`
 	Reason string `required:"" placeholder:"TEXT" help:"Why; the holder, the history of the lock and the server's log are told."`
 	Owner  string `placeholder:"TEXT" help:"Who orders it (default: user@host)."`
-	Token  uint64 `placeholder:"N" help:"Break only holds with this token or an older one (default: those that are shown before)."`
+	Token  uint64 `env:"DOUBLEDUTCH_BREAK_TOKEN" placeholder:"N" help:"Break only holds with this token or an older one (default: those that are shown before)."`
 	Yes    bool   `short:"y" help:"Do not ask back."`
 	clientFlags
 }

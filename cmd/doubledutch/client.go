@@ -24,12 +24,17 @@ import (
 // maxAnswer bounds what is read of one answer, in bytes.
 const maxAnswer = 64 << 20
 
-// clientFlags are the flags that every client verb has.
+// clientFlags are the flags that every client verb has which prints an answer.
 type clientFlags struct {
+	serverFlags
+	JSON bool `name:"json" help:"Print the answer as JSON, for programs."`
+}
+
+// serverFlags say which server to talk to, and how.
+type serverFlags struct {
 	Server  string  `default:"http://127.0.0.1:7333" placeholder:"URL" help:"The server to talk to (default ${default})."`
 	CACert  string  `name:"ca-cert" placeholder:"FILE" help:"PEM file with the certificates to trust instead of the system's."`
 	Timeout seconds `default:"10s" placeholder:"DURATION" help:"How long to wait for the server, on top of the wait for a lock (default ${default})."`
-	JSON    bool    `name:"json" help:"Print the answer as JSON, for programs."`
 	apiKey
 }
 
@@ -72,7 +77,7 @@ func (f *clientFlags) report(c *console, got *answer, into any, say func() strin
 }
 
 // open checks the flags and returns a client. It sends nothing yet.
-func (f *clientFlags) open() (*client, error) {
+func (f *serverFlags) open() (*client, error) {
 	base, err := serverURL(f.Server)
 	if err != nil {
 		return nil, err
@@ -104,13 +109,19 @@ func serverURL(text string) (string, error) {
 }
 
 // transport trusts the certificates of --ca-cert, if given.
-func (f *clientFlags) transport() (*http.Transport, error) {
-	t := &http.Transport{
-		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: f.Timeout.duration()}).DialContext,
-	}
+func (f *serverFlags) transport() (*http.Transport, error) {
+	trust, err := f.trust()
+	return &http.Transport{
+		Proxy:           http.ProxyFromEnvironment,
+		DialContext:     (&net.Dialer{Timeout: f.Timeout.duration()}).DialContext,
+		TLSClientConfig: trust,
+	}, err
+}
+
+// trust returns the TLS configuration for --ca-cert, or nil if that is not given.
+func (f *serverFlags) trust() (*tls.Config, error) {
 	if f.CACert == "" {
-		return t, nil
+		return nil, nil
 	}
 	pem, err := os.ReadFile(f.CACert)
 	if err != nil {
@@ -120,8 +131,7 @@ func (f *clientFlags) transport() (*http.Transport, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("--ca-cert: %s holds no PEM certificate", f.CACert)
 	}
-	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	return t, nil
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
 // request is one call of the v1 interface.

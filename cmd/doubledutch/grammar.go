@@ -17,6 +17,7 @@ type grammar struct {
 	Config configFile `placeholder:"FILE" help:"JSON file with values for flags; keys are flag names, alone or grouped by command."`
 
 	Serve      serveCmd      `cmd:"" help:"Run the lock server."`
+	Run        runCmd        `cmd:"" help:"Run a command while holding a lock, or once over all machines."`
 	Acquire    acquireCmd    `cmd:"" help:"Acquire a lock and print its key."`
 	Renew      renewCmd      `cmd:"" help:"Start the lifetime of a held lock anew."`
 	Release    releaseCmd    `cmd:"" help:"Release a lock, or give up a place in its queue."`
@@ -61,6 +62,7 @@ func description() string {
     doubledutch serve                          run a server in this directory
     KEY=$(doubledutch acquire --wait 1m db)    take the lock "db", waiting up to a minute
     doubledutch release db "$KEY"              give it back
+    doubledutch run db -- ./migrate            or all of it in one, with a command
 
 A flag can also be set by its environment variable or in the file named by --config. The command
 line goes before the environment, the environment before the file, the file before the default.

@@ -54,6 +54,13 @@ func (l *lateNode) Abandon(key string, attachment uint64) {
 	}
 }
 
+// AbandonLater is part of server.Backend.
+func (l *lateNode) AbandonLater(key string, attachment uint64) {
+	if n := l.node.Load(); n != nil {
+		n.AbandonLater(key, attachment)
+	}
+}
+
 // Read is part of server.Backend.
 func (l *lateNode) Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error {
 	if n := l.node.Load(); n != nil {

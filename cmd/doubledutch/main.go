@@ -12,9 +12,13 @@ import (
 	"github.com/willabides/kongplete"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/internal/supervise"
 )
 
 func main() {
+	if code, is := supervise.Guardian(); is {
+		os.Exit(code) // this process was started by run, to watch over a command
+	}
 	os.Exit(run(os.Args[1:], &console{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
@@ -22,11 +26,13 @@ func main() {
 type console struct {
 	in       io.Reader
 	out, err io.Writer
+	command  []string // what stands behind -- on the command line of run
 }
 
 // run does what args ask for and returns the exit code.
 func run(args []string, c *console) int {
 	dropEmptyVariables()
+	args, c.command = cutCommand(args)
 	parser := newParser(&grammar{}, c)
 	kongplete.Complete(parser) // a shell that asks for completions gets them, and the program ends here
 
@@ -34,11 +40,18 @@ func run(args []string, c *console) int {
 	if err != nil {
 		return complain(c, err, exitcode.Usage)
 	}
-	if err := ctx.Run(c); err != nil {
+	err = ctx.Run(c)
+	switch {
+	case errors.Is(err, errSaid):
+		return exitcode.Of(err)
+	case err != nil:
 		return complain(c, err, exitcode.Of(err))
 	}
 	return exitcode.OK
 }
+
+// errSaid is for an exit code that needs no sentence, because whoever it is for was told already.
+var errSaid = errors.New("the exit code says it")
 
 // dropEmptyVariables makes an empty environment variable the same as none, which is what a compose file or a service
 // manager passes on for a setting that nobody made.

@@ -197,6 +197,9 @@ func TestCompletionAnswersTheShell(t *testing.T) {
 		"doubledutch re":                   "release\nrenew\n",
 		"doubledutch serve --vol":          "--volatile\n",
 		"doubledutch serve --log-format j": "json\n",
+		"doubledutch ru":                   "run\n",
+		"doubledutch run --if":             "--if-busy\n",
+		"doubledutch run --on-lost s":      "signal\n",
 	} {
 		r := doubledutch(t).with("COMP_LINE=" + line).run()
 		for _, word := range strings.Fields(want) {

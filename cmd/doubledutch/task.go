@@ -465,7 +465,7 @@ func (t *taskLsCmd) Run(c *console) error {
 // taskForgetCmd forgets a record.
 type taskForgetCmd struct {
 	Name  string `arg:"" help:"Name of the task."`
-	Token uint64 `placeholder:"TOKEN" help:"Only if this is still its newest token; needed for a task that runs."`
+	Token uint64 `env:"DOUBLEDUTCH_FORGET_TOKEN" placeholder:"TOKEN" help:"Only if this is still its newest token; needed for a task that runs."`
 	clientFlags
 }
 
@@ -498,7 +498,7 @@ func (t *taskForgetCmd) Run(c *console) error {
 type taskSettleCmd struct {
 	Name    string `arg:"" help:"Name of the task."`
 	Verdict string `arg:"" enum:"done,failed,retry" help:"done, failed or retry (it can be claimed again)."`
-	Token   uint64 `required:"" placeholder:"TOKEN" help:"The token of the attempt, as show tells it."`
+	Token   uint64 `required:"" env:"DOUBLEDUTCH_SETTLE_TOKEN" placeholder:"TOKEN" help:"The token of the attempt, as show tells it."`
 	Result  string `placeholder:"TEXT" help:"With done: what came of it."`
 	Error   string `placeholder:"TEXT" help:"With failed or retry: what went wrong."`
 	clientFlags

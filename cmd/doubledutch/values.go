@@ -97,6 +97,8 @@ func (w *waiting) UnmarshalText(text []byte) error {
 	return nil
 }
 
+func (w waiting) duration() time.Duration { return time.Duration(w) }
+
 // byteSize is a number of bytes that a person writes as 64MiB, 1GB or 4096.
 type byteSize int64
 

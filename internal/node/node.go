@@ -118,6 +118,7 @@ type Node struct {
 	clock     clock
 	queue     *queue
 	waiters   *waiters
+	unfetched *unfetched
 	fates     *fates
 	stall     *stall
 	tally     tally
@@ -148,7 +149,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	c = c.withDefaults()
 	q := newQueue()
 	n := &Node{
-		config: c, schema: c.schema, queue: q, waiters: newWaiters(), fates: newFates(), stall: newStall(q), adoptions: make(chan adoption),
+		config: c, schema: c.schema, queue: q, waiters: newWaiters(), unfetched: newUnfetched(), fates: newFates(), stall: newStall(q), adoptions: make(chan adoption),
 		membership: make(turn, 1), confirming: rounds{turn: make(turn, 1)},
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}

@@ -11,10 +11,11 @@ import (
 type Slice struct {
 	// When the request has waited for so long without an end, its outcome is Waiting, as the place stands then: Now is the present,
 	// Deadline how long the place stays at least without another request, and Holder.Waiters is the length of the queue. The
-	// place stays, and so does a grant that comes between this request and the next one with the key. 0: there are no slices.
+	// place stays, and so does a grant that comes between this request and the next one with the key; of a client that does not
+	// come back, the place ends with its grace, and a grant some seconds later. 0: there are no slices.
 	For time.Duration
 	// The client knows the key and comes back with it: neither the end of its connection nor an outcome that is not known gives
-	// up the place, or the grant. They end by their deadlines.
+	// up the place, or the grant, as long as its client may still come back.
 	Keep bool
 }
 

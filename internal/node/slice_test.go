@@ -142,6 +142,52 @@ func TestGrantBetweenSlicesIsFound(t *testing.T) {
 	})
 }
 
+// A grant that nobody comes back for does not last for its whole ttl, however its client left; one that was fetched does.
+func TestGrantThatNobodyFetches(t *testing.T) {
+	for name, leave := range map[string]func(*testing.T, *Node, *command.Acquire){
+		"between slices": func(t *testing.T, n *Node, a *command.Acquire) {
+			if o, err := n.Acquire(t.Context(), a, kept(oneSlice)); err != nil || o.Code != locktable.Waiting {
+				t.Fatalf("code %d, error %v", o.Code, err)
+			}
+		},
+		"in a slice": func(t *testing.T, n *Node, a *command.Acquire) {
+			ctx, cancel := context.WithTimeout(t.Context(), oneSlice/2)
+			defer cancel()
+			if o, err := n.Acquire(ctx, a, kept(oneSlice)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("code %d, error %v", o.Code, err)
+			}
+		},
+	} {
+		for _, fetched := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				n := open(t, "")
+				holdLong(t, n)
+				a := acquireCmd("db", "k", time.Minute)
+				a.Ttl = int64(time.Hour)
+				leave(t, n, a)
+				mustRelease(t, n, "db", "h")
+				later := acquireLater(t.Context(), n, "x")
+				if fetched {
+					time.Sleep(oneSlice) // virtual
+					token := mustAcquire(t, n, &command.Acquire{Name: "db", Key: a.GetKey(), Ttl: a.GetTtl()}, locktable.Granted).Token
+					time.Sleep(45 * time.Second) // virtual
+					unanswered(t, later)
+					if again := mustAcquire(t, n, acquireCmd("db", "k", 0), locktable.Granted); again.Token != token {
+						t.Errorf("%s: token %d, then %d", name, token, again.Token)
+					}
+					return
+				}
+				start := time.Now()
+				took := func() time.Duration { return time.Since(start) }
+				if a := receive(t, later); a.err != nil || a.out.Code != locktable.Granted || took() < 15*time.Second || took() > 21*time.Second {
+					t.Errorf("%s: code %d, error %v, after %v", name, a.out.Code, a.err, took())
+				}
+				slice(t, n, "k", 0, locktable.Held) // its key is not spent
+			})
+		}
+	}
+}
+
 // Around the moment at which a slice ends, the answer is the grant, or the next one is.
 func TestGrantAtTheEndOfASlice(t *testing.T) {
 	for _, before := range []time.Duration{time.Nanosecond, 0, -time.Nanosecond} {

@@ -79,7 +79,11 @@ func (n *Node) wait(ctx context.Context, c *command.Command, a queueing, s Slice
 		return p.placed, err
 	}
 	n.waiters.queued(p.waiter, p.placed.Now, n.fsm.view)
-	return n.awaitEnd(ctx, p)
+	o, err := n.awaitEnd(ctx, p)
+	if s.For > 0 && (err != nil || o.Code == locktable.Waiting) {
+		n.AbandonLater(a.GetKey(), a.GetAttachment())
+	}
+	return o, err
 }
 
 // parked is a request that waits.
@@ -165,10 +169,14 @@ func (n *Node) grace() (grace time.Duration) {
 
 // try proposes c. Whatever comes of it after the caller was told that it is unknown is taken back: the Abandon follows
 // it in the log, and does nothing if the client has come back with its key before. A client that has announced to come back with
-// its key asks again instead.
+// its key gets the time for that.
 func (n *Node) try(ctx context.Context, c *command.Command, a queueing, s Slice) (locktable.Outcome, error) {
 	o, err := n.Propose(ctx, c)
-	if errors.Is(err, ErrUnknown) && !s.Keep {
+	switch {
+	case !errors.Is(err, ErrUnknown):
+	case s.Keep:
+		n.AbandonLater(a.GetKey(), a.GetAttachment())
+	default:
 		n.Abandon(a.GetKey(), a.GetAttachment())
 	}
 	return o, err
@@ -186,7 +194,8 @@ func (n *Node) Abandon(key string, attachment uint64) {
 	}
 }
 
-// keepPlaces polls for the parked clients, so that their places outlive the grace and nothing else does.
+// keepPlaces polls for the parked clients, so that their places outlive the grace and nothing else does, and no grant does that is not
+// fetched.
 func (n *Node) keepPlaces() {
 	for {
 		grace := n.grace()
@@ -200,6 +209,7 @@ func (n *Node) keepPlaces() {
 		ctx, cancel := context.WithTimeout(context.Background(), grace/3)
 		n.pollPlaces(ctx)
 		cancel()
+		n.abandonUnfetched()
 	}
 }
 

@@ -24,6 +24,8 @@ type Backend interface {
 	ClaimTask(ctx context.Context, a *command.ClaimTask, sl node.Slice) (locktable.Outcome, error)
 	// Abandon takes back a grant whose answer could not be delivered. It does not wait.
 	Abandon(key string, attachment uint64)
+	// AbandonLater is Abandon, unless the client comes back with its key within the grace.
+	AbandonLater(key string, attachment uint64)
 	// Read calls f with the table and the present cluster time. f must be brief and keep no reference to the table.
 	Read(ctx context.Context, f func(t *locktable.Table, now locktable.Time)) error
 	// ReadStale calls f with the table as this node has it, the index of the newest entry in it, and how long ago, at most,

@@ -54,8 +54,10 @@ func (e *echo) Read(_ context.Context, f func(*locktable.Table, locktable.Time))
 	return nil
 }
 func (e *echo) Abandon(string, uint64) {}
-func (e *echo) Status() node.Status    { return node.Status{Ready: true} }
-func (e *echo) StopWaiting()           {}
+
+func (e *echo) AbandonLater(string, uint64) {}
+func (e *echo) Status() node.Status         { return node.Status{Ready: true} }
+func (e *echo) StopWaiting()                {}
 
 func (e *echo) Events(context.Context, *node.EventID, func(*locktable.Event) bool) (*node.Events, error) {
 	return nil, node.ErrUnavailable

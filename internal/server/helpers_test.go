@@ -44,6 +44,7 @@ type spy struct {
 	releases  []*command.Release
 	conn      atomic.Pointer[limitedConn] // of the newest acquire
 	abandoned atomic.Int64
+	postponed atomic.Int64
 	panics    atomic.Bool
 }
 
@@ -117,6 +118,11 @@ func (s *spy) ClaimTask(ctx context.Context, a *command.ClaimTask, sl node.Slice
 func (s *spy) Abandon(key string, attachment uint64) {
 	s.abandoned.Add(1)
 	s.Backend.Abandon(key, attachment)
+}
+
+func (s *spy) AbandonLater(key string, attachment uint64) {
+	s.postponed.Add(1)
+	s.Backend.AbandonLater(key, attachment)
 }
 
 func (s *spy) Status() node.Status {

@@ -170,8 +170,8 @@ func TestUndeliveredInASlice(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/locks/u", strings.NewReader(c.body))
 		r.Host, r.Header = "localhost", http.Header{"Content-Type": {"application/json"}}
 		d.server.ServeHTTP(w, r)
-		if n := d.backend.abandoned.Load(); n != c.abandoned {
-			t.Errorf("%s: abandoned %d times", c.body, n)
+		if n, later := d.backend.abandoned.Load(), d.backend.postponed.Load(); n != c.abandoned || later != 1-n {
+			t.Errorf("%s: abandoned %d times, and %d times later", c.body, n, later)
 		}
 		held := c.abandoned == 0 || c.held
 		d.until("what stays of "+c.body, func(tb *locktable.Table) bool {

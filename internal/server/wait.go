@@ -64,8 +64,8 @@ func (s *Server) stand(c *call, a queued, v visit, ask func(context.Context) (lo
 	got := out.Code == locktable.Granted || out.Code == locktable.Waiting
 	if ctx.Err() != nil || got && wait.gone() {
 		// The client is gone. Its place, if it has one, was given up by the backend, unless its slice has just ended.
-		if got && !v.slice().Keep {
-			s.backend.Abandon(a.GetKey(), a.GetAttachment())
+		if got {
+			s.takeBack(a, v)
 		}
 		return out, errGone
 	}
@@ -92,29 +92,37 @@ func (s *Server) deadline(c *call) {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(deliverTimeout))
 }
 
-// deliver writes the answer to a grant and hands it to the kernel. If that fails, the grant is taken back, since nobody knows of
-// it; but not from a client that comes back for it.
+// deliver writes the answer to a grant and hands it to the kernel. If that fails, the grant is taken back, since nobody knows of it.
 func (s *Server) deliver(c *call, a queued, v visit, contentType []string, body []byte) {
-	if !s.arrives(c, v, http.StatusOK, contentType, body) {
-		s.backend.Abandon(a.GetKey(), a.GetAttachment())
+	if !arrives(c, http.StatusOK, contentType, body) && s.takeBack(a, v) {
 		s.undelivered.Inc()
 	}
 }
 
 // deliverPlace is deliver for an answer about a place, in c.buf.
 func (s *Server) deliverPlace(c *call, a queued, v visit, status int) {
-	if !s.arrives(c, v, status, jsonType, c.buf) {
-		s.backend.Abandon(a.GetKey(), a.GetAttachment())
+	if !arrives(c, status, jsonType, c.buf) {
+		s.takeBack(a, v)
 	}
 }
 
-// arrives writes an answer and tells whether its client may have got it, or comes back for it.
-func (s *Server) arrives(c *call, v visit, status int, contentType []string, body []byte) bool {
+// takeBack gives up what a got, at once, or when it was given the time to come back for it.
+func (s *Server) takeBack(a queued, v visit) (atOnce bool) {
+	if v.slice().Keep {
+		s.backend.AbandonLater(a.GetKey(), a.GetAttachment())
+		return false
+	}
+	s.backend.Abandon(a.GetKey(), a.GetAttachment())
+	return true
+}
+
+// arrives writes an answer and tells whether its client may have got it.
+func arrives(c *call, status int, contentType []string, body []byte) bool {
 	err := c.answer(status, contentType, body)
 	if err == nil {
 		err = flush(c.w)
 	}
-	return v.slice().Keep || err == nil && (c.ctx().Err() == nil || !turnedAway(c.r))
+	return err == nil && (c.ctx().Err() == nil || !turnedAway(c.r))
 }
 
 func flush(w http.ResponseWriter) error {

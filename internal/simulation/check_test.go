@@ -154,15 +154,23 @@ func (w *world) checkGhosts(c *claim) {
 	}
 }
 
-// checkTakenBack: what a client comes back for is taken back by nobody. Only it can release its hold.
+// checkTakenBack: what a client comes back for within the grace is taken back by nobody. Only it can release its hold.
 func (w *world) checkTakenBack(c *claim) {
 	f := w.book.fate(c)
 	if f == nil || !c.sliced || c.session != nil || len(w.book.releases[c.key]) > 0 {
 		return
 	}
 	for _, g := range f.grants {
-		if g.how == locktable.EventReleased {
-			w.violated("S9", "token %d of %s was released at %v, and not by its client, which waits in slices", g.token, c.lock, g.end.Sub(w.began))
+		if g.how != locktable.EventReleased {
+			continue
+		}
+		w.count.add("unfetched grants taken back", 1)
+		for _, a := range c.attempts {
+			was := a.op == opAcquire && a.err == nil && (a.out.Code == locktable.Waiting || a.out.Code == locktable.Granted)
+			if away := g.end.Sub(a.sent); was && away >= 0 && away < validity(w.o.grace()) {
+				w.violated("S9", "token %d of %s was released at %v, and not by its client, which waits in slices and had asked %v before",
+					g.token, c.lock, g.end.Sub(w.began), away)
+			}
 		}
 	}
 }

@@ -39,10 +39,16 @@ var documents = []struct {
 }{
 	{"README.md", map[string]int{"sh": 4, "python": 1}},
 	{"docs/api.md", map[string]int{"sh": 10, "python": 1}},
+	{"docs/clients-go.md", map[string]int{"go": 7}},
 	{"docs/fencing.md", map[string]int{"sh": 1}},
 	{"docs/tasks.md", map[string]int{"sh": 2}},
 	{"docs/elections.md", map[string]int{"sh": 1}},
+	{"docs/run.md", map[string]int{"sh": 3}},
 	{"docs/who-holds-it.md", map[string]int{"sh": 5}},
+	{"docs/guides/migration.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
+	{"docs/guides/cron.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
+	{"docs/guides/leader.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
+	{"docs/guides/workers.md", map[string]int{"sh": 2, "python": 1, "go": 1}},
 	{"docs/clients-python.md", map[string]int{"python": 9}},
 }
 

@@ -16,7 +16,11 @@ from .wire import Request
 RENEW_AFTER = 1 / 3
 JITTER = 0.15
 """Renewals come up to this share earlier, so that clients do not march in step."""
-LONGEST_POLL = 10.0
+FIRST_POLL, LONGEST_POLL = 1.0, 5.0
+"""Slices of a wait, in seconds. A place outlives the last sign of its client by 15 s. In that time it has to be noticed that a server
+does not answer, and another one asked; the first slices are shorter, so that it is noticed sooner still."""
+FRESHENINGS = 3
+"""How often a grant whose answer took long is renewed, before the servers are taken to be too slow for its ttl."""
 KEYS_A_TRY = 3
 """How many keys one that does not wait uses up, if they are spent before it knows what they stood for."""
 
@@ -61,13 +65,14 @@ def acquire(s: Settings, ask: Ask) -> Flow[Got]:
     Deadlock, Refused, Unavailable, Unknown, or LeaseLost if it is for a session that is lost."""
     if ask.wait is not None and not ask.wait >= 0:
         raise ValueError("wait must be a number of seconds, 0 or more; None waits for ever")
-    poll = min(ask.ttl / 3, LONGEST_POLL)
+    slice_ = FIRST_POLL
     until = math.inf if ask.wait is None else s.clock() + ask.wait
     keys = 1
     while True:
         if ask.session is not None:
             ask.session.check("the session")
-        left = max(until - s.clock(), 0.0)
+        left, poll = max(until - s.clock(), 0.0), min(ask.ttl / 3, slice_, LONGEST_POLL)
+        slice_ = min(2 * slice_, LONGEST_POLL)
         got = yield from _ask_once(s, ask, -1.0 if left == math.inf else left, poll)
         if isinstance(got, Got):
             return got
@@ -81,6 +86,7 @@ def acquire(s: Settings, ask: Ask) -> Flow[Got]:
                 continue
         if got.code != "held" or s.clock() >= until:
             raise _refusal(got)
+        yield from sleep_until(s, min(s.clock() + 0.1, until))  # the server's wait ended before ours
 
 
 def _ask_once(s: Settings, ask: Ask, wait: float, poll: float) -> Flow[Union[Got, Problem, None]]:
@@ -118,7 +124,11 @@ def _accept(s: Settings, ask: Ask, answered: Answered) -> Flow[Optional[Got]]:
         return Got(answered.members, None)
     ttl, expires_in = protocol.lease_of(answered.members)
     validity = Validity(s.clock, answered.sent, expires_in, s.margin_of(ttl))
-    while validity.remaining() < ttl / 2:
+    for tries in range(FRESHENINGS + 1):
+        if validity.remaining() >= ttl / 2:
+            break
+        if tries == FRESHENINGS:
+            raise Unavailable(f"the servers take too long to answer for a ttl of {ttl:g} s and a margin of {s.margin_of(ttl):g} s")
         renewed = yield from call(s, protocol.renew(ask.target, ask.key), ask.patience or s.patience, s.try_timeout)
         if renewed.problem is not None:
             ask.key, ask.pending = protocol.new_key(), False
@@ -152,6 +162,8 @@ def open_session(s: Settings, session: str, ttl: float, owner: str, metadata: Op
         if validity.remaining() >= ttl / 2 or tries == KEYS_A_TRY:
             break
         request = protocol.renew_session(session)
+    if not validity.remaining():
+        raise Unavailable(f"the servers take too long to answer for a ttl of {ttl:g} s")
     return validity
 
 

@@ -32,7 +32,7 @@ class Client:
         owner: Optional[str] = None,
         ttl: float = 30.0,
         patience: float = 15.0,
-        try_timeout: float = 5.0,
+        try_timeout: float = 3.0,
         margin: Optional[float] = None,
         ssl_context: Optional[ssl.SSLContext] = None,
     ) -> None:
@@ -256,6 +256,8 @@ class Client:
     def _do(self, claim: Claim, plan: Plan, function: Callable[[], Any]) -> Any:
         try:
             value = self._attempt(claim, plan, function)
+            if not claim._validity.is_ours:
+                claim.check()  # a child that was forked within the function has nothing to report
             kept, trouble = tasks.try_encode(value)
             assert claim._keeping is not None
             self._runner.run(tasks.complete(self._settings, claim.target, claim.key, kept, plan.keep, claim._keeping))
@@ -271,7 +273,9 @@ class Client:
             return function()
         except BaseException as error:
             try:
-                self._runner.run(tasks.report_failure(self._settings, claim.target, claim.key, error, plan.at_most_once))
+                if claim._validity.is_ours:
+                    report = tasks.report_failure(self._settings, claim.target, claim.key, error, plan.at_most_once)
+                    self._runner.run(report)
             except Exception as trouble:  # the claim runs out by itself
                 log.debug("the failure of %r was not reported: %s", claim.name, trouble)
             raise

@@ -59,7 +59,7 @@ class Settings:
     owner: Optional[str] = None
     ttl: float = 30.0
     patience: float = 15.0
-    try_timeout: float = 5.0
+    try_timeout: float = 3.0
     margin: Optional[float] = None
     clock: Clock = field(default_factory=best_clock)
     random: Callable[[], float] = field(default_factory=lambda: random.SystemRandom().random)

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from types import TracebackType
-from typing import Any, Callable, Dict, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 
 from . import protocol
 from .acquiring import Ask, Got, Keeping, Place, give_up, open_session, release
@@ -223,10 +223,19 @@ def _forget_in_child() -> None:
     _held.clear()
 
 
+def _snapshot() -> List["_Held"]:
+    """What is held, though other threads may go on acquiring."""
+    while True:
+        try:
+            return list(_held)
+        except RuntimeError:  # it changed meanwhile
+            continue
+
+
 def _release_at_exit() -> None:
     """Releases what nobody released. All together it takes GIVE_UP_WITHIN at most: the program must end."""
     end = time.monotonic() + GIVE_UP_WITHIN
-    for held in list(_held):
+    for held in _snapshot():
         left = end - time.monotonic()
         if left > 0:
             held._abandon(left)

@@ -130,7 +130,7 @@ class LockTest(FakeCase):
             lease.check()
         acquire, release = server.heard
         self.assertEqual(acquire.path, "/v1/locks/a%2Fb")
-        self.assertEqual({**acquire.body, "key": ""}, {"ttl": 600, "wait": -1, "poll": 10, "owner": "me", "metadata": "why",
+        self.assertEqual({**acquire.body, "key": ""}, {"ttl": 600, "wait": -1, "poll": 1, "owner": "me", "metadata": "why",
                                                        "lock_delay": 2, "key": ""})  # fmt: skip
         self.assertEqual((release.method, release.headers["lock-key"]), ("DELETE", lease.key))
         self.assertEqual({h.headers["authorization"] for h in server.heard}, {"Bearer s3cret"})
@@ -186,6 +186,8 @@ class LockTest(FakeCase):
             signal.pthread_kill(main, signal.SIGINT)
             return HANG
 
+        # A shell that started this in the background may have let SIGINT be ignored.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         server = self.serve(act)
         with self.assertRaises(KeyboardInterrupt):
             Client(server.url, try_timeout=SOON).lock("a")

@@ -70,14 +70,14 @@ class Story:
 class ExclusionTest(unittest.TestCase):
     def test_nobody_overlaps(self) -> None:
         grants = losses = 0
-        for seed in range(30):
+        for seed in range(15):
             with self.subTest(seed=seed):
                 story = Story(seed, slow=0.9 * TTL)
                 self.assertEqual(story.overlaps(), [])
                 tokens = [token for _, _, token in sorted(story.windows)]
                 self.assertEqual(tokens, sorted(set(tokens)), "tokens grow in the order of the windows")
                 grants, losses = grants + story.grants, losses + story.losses
-        self.assertGreater(grants, 500)
+        self.assertGreater(grants, 250)
         self.assertGreater(losses, 5, "the network was not bad enough to show anything")
 
     def test_nobody_loses_without_a_fault(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 from doubledutch import LeaseLost, NotDone, ResultNotKept, TaskBusy, TaskFailed, TaskUnknown, current_claim
 
 from .cases import Background, ServerCase
-from .common import SOON, eventually, hasty
+from .common import SOON, eventually, hasty, run_script
 from .server import needs_program, plain
 
 
@@ -105,6 +105,17 @@ class TaskTest(ServerCase):
                 return "done"
 
             self.assertEqual((nightly(), nightly(), len(runs)), ("done", "done", 1))
+
+    def test_a_child_that_is_forked_within(self) -> None:
+        text = (
+            f"@dd.once({self.name!r})\ndef work():\n    child = os.fork()\n    if child == 0:\n        sys.exit(0)\n"
+            "    assert os.waitpid(child, 0)[1] == 0\n    return 'done by the parent'\nprint(work())"
+        )
+        done = run_script(self.server.url, text)
+        self.assertEqual((done.returncode, done.stderr, done.stdout), (0, b"", b"done by the parent\n"))
+        task = self.dd.show_task(self.name)
+        assert task is not None
+        self.assertEqual((task["status"], task["attempt"]), ("done", 1))
 
     def test_a_lost_claim(self) -> None:
         lost: List[Any] = []

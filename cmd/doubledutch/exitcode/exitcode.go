@@ -26,6 +26,23 @@ const (
 	Interrupted = 130
 )
 
+// What run can end with besides. All other codes are those of its command, told as a shell does: 128+n for the signal n.
+const (
+	// NotAcquired: others have the lock, or do the task. It is Failure too, as with flock(1), and can be set with a flag.
+	NotAcquired = 1
+	// RunTaskFailed: the task has failed before, or nobody knows how it ended.
+	RunTaskFailed = 122
+	// RunLost: the lock could not be kept, and the command was ended.
+	RunLost = 123
+	// RunUnavailable: no server could be reached, or none could grant anything.
+	RunUnavailable = 124
+	// RunFailed: run itself failed: the server refused the request, or the guardian of the command was killed.
+	RunFailed = 125
+	// RunNotExecutable and RunNotFound are those of a shell for the command.
+	RunNotExecutable = 126
+	RunNotFound      = 127
+)
+
 // What serve, and what else uses a data directory, can end with besides. None of these is cured by a restart alone, except StorageFailed and StorageHung when
 // the disk recovers.
 const (
@@ -60,6 +77,12 @@ var Meanings = []struct {
 	{StorageDamaged, "serve, backup, restore: the data directory or backup is damaged or from a newer version"},
 	{DataDirInUse, "serve, backup, restore: another server uses the data directory"},
 	{Removed, "serve: this node was removed from its cluster"},
+	{RunTaskFailed, "run: the task has failed, or nobody knows how it ended"},
+	{RunLost, "run: the lock could not be kept; the command was ended before others could have it"},
+	{RunUnavailable, "run: the server cannot be reached, is not ready or is too full"},
+	{RunFailed, "run: failed itself, before its command began or with it"},
+	{RunNotExecutable, "run: the command cannot be executed"},
+	{RunNotFound, "run: there is no such command"},
 	{Interrupted, "ended by a signal before it was done"},
 }
 

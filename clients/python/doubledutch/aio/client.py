@@ -34,7 +34,7 @@ class Client:
         owner: Optional[str] = None,
         ttl: float = 30.0,
         patience: float = 15.0,
-        try_timeout: float = 5.0,
+        try_timeout: float = 3.0,
         margin: Optional[float] = None,
         ssl_context: Optional[ssl.SSLContext] = None,
     ) -> None:
@@ -256,6 +256,8 @@ class Client:
         claim._start(protocol.renew(ask.target, ask.key), on_lost, None)
         try:
             value = await self._attempt(claim, plan, function)
+            if not claim._validity.is_ours:
+                claim.check()  # a child that was forked within the function has nothing to report
             kept, trouble = tasks.try_encode(value)
             assert claim._keeping is not None
             report = tasks.complete(self._settings, claim.target, claim.key, kept, plan.keep, claim._keeping)
@@ -277,8 +279,9 @@ class Client:
             if claim._guard.leave(error):
                 claim.check()
             try:
-                report = tasks.report_failure(self._settings, claim.target, claim.key, error, plan.at_most_once)
-                await self._runner.finish(report)
+                if claim._validity.is_ours:
+                    report = tasks.report_failure(self._settings, claim.target, claim.key, error, plan.at_most_once)
+                    await self._runner.finish(report)
             except Exception as trouble:  # the claim runs out by itself
                 log.debug("the failure of %r was not reported: %s", claim.name, trouble)
             raise
