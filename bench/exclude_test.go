@@ -15,6 +15,9 @@ import (
 // TestLocksExclude shows that what is measured are locks: in the way in which each system is used here, nobody has one while
 // somebody else has it. A system that is not installed is skipped.
 func TestLocksExclude(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds etcd and starts every system: make bench-test")
+	}
 	shared := t.TempDir()
 	for dir := shared; len(dir) > len(os.TempDir()); dir = dir[:strings.LastIndexByte(dir, '/')] {
 		if err := os.Chmod(dir, 0o755); err != nil { // some servers run as another user
