@@ -2,6 +2,8 @@ package load_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -383,5 +387,32 @@ func TestNonsense(t *testing.T) {
 		if _, err := load.NewEndpoint(url, nil); err == nil {
 			t.Errorf("%q is an endpoint", url)
 		}
+	}
+}
+
+// Through TLS, with a certificate that is trusted by name, and not without.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	real, err := url.Parse(h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(real) }})
+	defer proxy.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(proxy.Certificate())
+	p := plan(t, load.Pairs)
+	e, err := load.NewEndpoint(proxy.URL+"/", &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Endpoints = append(p.Endpoints, e)
+	busy(t, p, load.Options{}, func() {})
+	h.empty()
+
+	stranger := plan(t, load.Pairs, proxy.URL)
+	if r := run(t, stranger, load.Options{}); r.Phases[0].Operations != 0 || r.Phases[0].Errors["connection_lost"] == 0 {
+		t.Errorf("%+v", r.Phases[0])
 	}
 }
