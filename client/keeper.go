@@ -35,7 +35,9 @@ type keeper struct {
 	err     error      // why it is not believed in any more; nil while it is
 	trouble error      // why it could not be renewed lately
 	ask     Ask        // the last that was told
-	timer   *time.Timer
+	// confirmed: a renewal has shown the server that its grant was heard of.
+	confirmed bool
+	timer     *time.Timer
 	// children live by this one, and end with it.
 	children map[*keeper]struct{}
 }
@@ -220,12 +222,19 @@ func (k *keeper) run() {
 	}
 }
 
+// firstRenewal is when a lease is renewed for the first time at the latest. A server that is not sure that its answer arrived takes a
+// grant back after 15 s, unless it hears of the key again; that must not wait for a third of a long ttl.
+const firstRenewal = 10 * time.Second
+
 // untilRenewal is how long to wait before the next renewal: a third of the ttl after the last one was sent, up to a tenth of
 // that less, so that leases that were taken together are not renewed together for ever.
 func (k *keeper) untilRenewal() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	pause := k.ttl / 3
+	if !k.confirmed {
+		pause = min(pause, firstRenewal)
+	}
 	pause -= time.Duration(rand.Int64N(int64(pause)/10 + 1))
 	now := k.client.clock.now()
 	next := k.renewed.add(pause).sub(now)
@@ -260,7 +269,7 @@ func (k *keeper) extend(sent instant, g *granted) {
 	if k.err != nil || k.client.clock.now() >= k.until {
 		return
 	}
-	k.trouble = nil
+	k.trouble, k.confirmed = nil, true
 	k.until = max(k.until, k.bound(sent, g))
 	k.renewed = max(k.renewed, sent)
 	k.timer.Reset(k.until.sub(k.client.clock.now()))

@@ -47,6 +47,23 @@ func TestLockRenewUnlock(t *testing.T) {
 	})
 }
 
+// A grant whose answer a server is not sure of is taken back if nobody comes back for it. A renewal shows that it was heard of.
+func TestLongLeaseIsConfirmed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		l := b.lock(b.client(), "x", TTL(time.Hour))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := b.server.count("POST /v1/locks/x/renew"); n != 1 {
+			t.Errorf("%d renewals in ten seconds", n)
+		}
+		time.Sleep(15 * time.Minute)
+		if n := b.server.count("POST /v1/locks/x/renew"); n != 1 {
+			t.Errorf("%d renewals in a quarter of an hour", n)
+		}
+		_ = l.Unlock(t.Context())
+	})
+}
+
 func TestTryLockOfAHeldLock(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		l := b.lock(b.client(), "x")

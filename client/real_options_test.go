@@ -38,6 +38,27 @@ func TestRealInSession(t *testing.T) {
 	wantErr(t, err, client.ErrReleased)
 }
 
+// A program that was started anew comes back to its session.
+func TestRealSessionIsFoundAgain(t *testing.T) {
+	address, stop := serve()
+	t.Cleanup(stop)
+	ctx, id, key := within(t), client.NewKey(), client.NewKey()
+	var token uint64
+	for range 2 {
+		c := dial(t, address)
+		s := must[*client.Session](t)(c.Open(ctx, client.Key(id)))
+		unlock(t, must[*client.Lease](t)(s.Lock(ctx, "other")))
+		l := must[*client.Lease](t)(s.Lock(ctx, "x", client.Key(key)))
+		if token != 0 && l.Token() != token {
+			t.Errorf("token %d, then %d", token, l.Token())
+		}
+		token = l.Token()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A lock whose holder was cut off is kept from everybody for the delay. The holder knows that it is lost.
 func TestRealLockDelay(t *testing.T) {
 	t.Parallel()
