@@ -332,6 +332,21 @@ class ServerTest(unittest.TestCase):
         with hasty():
             run(main)
 
+    def test_a_broken_lease_of_a_session(self) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            async with self.dd.session(ttl=30) as session:
+                with self.assertRaises(LeaseLost) as caught:
+                    async with session.lock(self.name):
+                        await loop.run_in_executor(None, break_hold, self.server.url, self.name.replace("/", "%2F"))
+                        await asyncio.sleep(SOON)
+                assert caught.exception.problem is not None
+                self.assertEqual(caught.exception.problem.code, "broken")
+                session.check()
+
+        with hasty():
+            run(main)
+
     def test_it_is_renewed(self) -> None:
         async def main() -> None:
             async with self.dd.lock(self.name, ttl=30) as lease:
