@@ -261,8 +261,8 @@ def renew_once(s: Settings, k: Keeping, request: Optional[Request] = None) -> Fl
 
 
 def release(s: Settings, request: Request, validity: Validity, what: str, own: bool = True) -> Flow[None]:
-    """Ends a hold or a session; `own`: the validity is its own, and not that of its session. Raises LeaseLost if it turns out to have ended before. A server that cannot be reached is no error: then the
-    hold ends by itself."""
+    """Ends a hold or a session; `own`: the validity is its own, and not that of its session. Raises LeaseLost if it turns out to have
+    ended before. A server that cannot be reached is no error: then the hold ends by itself."""
     why = validity.why_lost()
     try:
         answered = yield from call(s, request, min(s.patience, max(validity.remaining(), GIVE_UP_WITHIN)), s.try_timeout)
