@@ -9,7 +9,8 @@ GO ?= go
 TOOL := $(GO) tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.0.0-dev)
 IMAGE ?= doubledutch
-FUZZTIME ?= 10s
+# Executions, not seconds: at the end of a duration a target can fail that has found nothing (go.dev/issue/75804, before Go 1.27).
+FUZZTIME ?= 2000x
 BENCH ?= .
 BENCHTIME ?= 1s
 
@@ -24,10 +25,13 @@ PKGS ?= ./...
 # A module of its own: the drivers of databases are no dependencies of the product.
 FENCING := test/fencing
 IN_FENCING := cd $(FENCING) && $(GO) tool -modfile=../../tools/go.mod
+# Another one, for the clients of those with whom we compare ourselves.
+BENCH_PEERS := bench
+IN_BENCH := cd $(BENCH_PEERS) && $(GO) tool -modfile=../tools/go.mod
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover fuzz simulate torture image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover bench-peers bench-test fuzz simulate torture image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -49,6 +53,7 @@ test: ## run all tests of PKGS, concurrent packages under the race detector
 		[ -z "$$(grep simulation <<<"$$heavy")" ] || $(GO) test -json $(RACE) -short $(TESTFLAGS) ./internal/simulation || status=1; \
 		$(GO) test -C tools -json ./... || status=1; \
 		[ "$(PKGS)" != ./... ] || $(GO) test -C $(FENCING) -json $(TESTFLAGS) ./... || status=1; \
+		[ "$(PKGS)" != ./... ] || $(GO) test -C $(BENCH_PEERS) -json -short $(TESTFLAGS) ./... || status=1; \
 		return $$status; \
 	}; \
 	tests | $(BIN)/testsum
@@ -63,14 +68,17 @@ vet: ## go vet
 	$(GO) vet ./...
 	$(GO) vet -C tools ./...
 	$(GO) vet -C $(FENCING) ./...
+	$(GO) vet -C $(BENCH_PEERS) ./...
 
 staticcheck: ## staticcheck
 	$(TOOL) staticcheck ./...
 	$(IN_FENCING) staticcheck ./...
+	$(IN_BENCH) staticcheck ./...
 
 errcheck: ## no error is dropped without saying so, but for tools/errcheck.txt
 	$(TOOL) errcheck -exclude tools/errcheck.txt ./...
 	$(IN_FENCING) errcheck ./...
+	$(IN_BENCH) errcheck ./...
 
 deadcode: ## nothing is unreachable, tests counted as callers
 	@dead=$$($(TOOL) deadcode -test ./...); \
@@ -80,6 +88,7 @@ tidy-check: ## go.mod and go.sum say what is used
 	$(GO) mod tidy -diff
 	$(GO) mod tidy -C tools -diff
 	$(GO) mod tidy -C $(FENCING) -diff
+	$(GO) mod tidy -C $(BENCH_PEERS) -diff
 	$(GO) mod verify
 
 PROTOS := $(sort $(wildcard internal/command/*.proto))
@@ -123,6 +132,12 @@ torture: ## break a cluster of real processes for MINUTES, and restart its nodes
 
 bench-failover: ## measure how long the end of a leader is felt
 	$(GO) test ./test/torture -run '^$$' -bench Failover -benchtime 20x -timeout 0
+
+bench-peers: ## measure others at the same work (Redis, etcd, PostgreSQL, MariaDB, ZooKeeper) into docs/performance.md, 10 minutes
+	cd $(BENCH_PEERS) && $(GO) run . -root ..
+
+bench-test: ## do the locks of those others exclude, as bench-peers uses them? What is not installed is skipped
+	$(GO) test -C $(BENCH_PEERS) ./...
 
 image: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .

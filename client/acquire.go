@@ -164,7 +164,8 @@ func (a *acquiring) ask(ctx, user context.Context) (l *Lease, again bool, err er
 	case res.answer != nil:
 		l, err = a.granted(ctx, user, res.answer.sent, &g)
 		return l, false, err
-	case res.tooOld():
+	case a.o.session != nil && res.usedUp():
+		a.o.session.skip()
 		a.left = true // the key tells what came of it
 		return nil, true, nil
 	}

@@ -3,7 +3,10 @@ package client
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Claim is the permission to work on a task, while it lasts. It renews itself. The function that is given to [Client.Once] gets it.
@@ -83,11 +86,26 @@ func (c *Claim) complete(ctx context.Context, text string) error {
 
 // fail reports that the attempt failed.
 func (c *Claim) fail(ctx context.Context, why string) error {
-	if len(why) > maxTaskText {
-		why = why[:maxTaskText]
-	}
-	res := c.report(ctx, "/fail", map[string]string{"key": c.body.Key, "error": why})
+	res := c.report(ctx, "/fail", map[string]string{"key": c.body.Key, "error": clip(why)})
 	return res.fault()
+}
+
+// clip makes of a text one that the server takes.
+func clip(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' && r != '\n' && r != '\r' {
+			return ' '
+		}
+		return r
+	}, text) // what is no UTF-8 becomes U+FFFD
+	if len(text) <= maxTaskText {
+		return text
+	}
+	end := maxTaskText
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
 
 // report ends the claim on the server, while it is still renewed, and then here. The end of ctx does not keep it from doing so.

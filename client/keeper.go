@@ -35,7 +35,9 @@ type keeper struct {
 	err     error      // why it is not believed in any more; nil while it is
 	trouble error      // why it could not be renewed lately
 	ask     Ask        // the last that was told
-	timer   *time.Timer
+	// confirmed: a renewal has shown the server that its grant was heard of.
+	confirmed bool
+	timer     *time.Timer
 	// children live by this one, and end with it.
 	children map[*keeper]struct{}
 }
@@ -122,7 +124,10 @@ var errNotRenewed = errors.New("it was not renewed in time")
 // believed returns nil if it can be relied on at this moment, whatever timers have run.
 func (k *keeper) believed() error {
 	if k.parent != nil {
-		_ = k.parent.believed() // ends this one, too
+		// It ends this one, too, but another goroutine may be about to do so, and not have come to it yet.
+		if err := k.parent.believed(); err != nil {
+			k.finish(err)
+		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return k.err
@@ -217,12 +222,19 @@ func (k *keeper) run() {
 	}
 }
 
+// firstRenewal is when a lease is renewed for the first time at the latest. A server that is not sure that its answer arrived takes a
+// grant back after 15 s, unless it hears of the key again; that must not wait for a third of a long ttl.
+const firstRenewal = 10 * time.Second
+
 // untilRenewal is how long to wait before the next renewal: a third of the ttl after the last one was sent, up to a tenth of
 // that less, so that leases that were taken together are not renewed together for ever.
 func (k *keeper) untilRenewal() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	pause := k.ttl / 3
+	if !k.confirmed {
+		pause = min(pause, firstRenewal)
+	}
 	pause -= time.Duration(rand.Int64N(int64(pause)/10 + 1))
 	now := k.client.clock.now()
 	next := k.renewed.add(pause).sub(now)
@@ -257,7 +269,7 @@ func (k *keeper) extend(sent instant, g *granted) {
 	if k.err != nil || k.client.clock.now() >= k.until {
 		return
 	}
-	k.trouble = nil
+	k.trouble, k.confirmed = nil, true
 	k.until = max(k.until, k.bound(sent, g))
 	k.renewed = max(k.renewed, sent)
 	k.timer.Reset(k.until.sub(k.client.clock.now()))

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -43,6 +44,23 @@ func TestLockRenewUnlock(t *testing.T) {
 		if n := b.server.count("DELETE"); n != 1 {
 			t.Errorf("%d releases", n)
 		}
+	})
+}
+
+// A grant whose answer a server is not sure of is taken back if nobody comes back for it. A renewal shows that it was heard of.
+func TestLongLeaseIsConfirmed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		l := b.lock(b.client(), "x", TTL(time.Hour))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := b.server.count("POST /v1/locks/x/renew"); n != 1 {
+			t.Errorf("%d renewals in ten seconds", n)
+		}
+		time.Sleep(15 * time.Minute)
+		if n := b.server.count("POST /v1/locks/x/renew"); n != 1 {
+			t.Errorf("%d renewals in a quarter of an hour", n)
+		}
+		_ = l.Unlock(t.Context())
 	})
 }
 
@@ -408,4 +426,22 @@ func TestCloseInTheMiddle(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestHandOverNobodyHearsOf(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		l := b.lock(b.client(), "x")
+		b.net.set(func(_ string, r *http.Request) fault {
+			if !strings.HasSuffix(r.URL.Path, "/handover") {
+				return fault{}
+			}
+			b.server.serve(t.Context(), http.MethodDelete, "/v1/locks/x", l.Key(), nil) // the successor has it
+			return fault{lost: true}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantErr(t, l.HandOver(ctx, "next"), ErrUnknown)
+		time.Sleep(maxBackoff * 3 / 2) // less than until the next renewal
+		wantErr(t, l.Err(), ErrLost)
+	})
 }

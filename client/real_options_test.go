@@ -38,6 +38,27 @@ func TestRealInSession(t *testing.T) {
 	wantErr(t, err, client.ErrReleased)
 }
 
+// A program that was started anew comes back to its session.
+func TestRealSessionIsFoundAgain(t *testing.T) {
+	address, stop := serve()
+	t.Cleanup(stop)
+	ctx, id, key := within(t), client.NewKey(), client.NewKey()
+	var token uint64
+	for range 2 {
+		c := dial(t, address)
+		s := must[*client.Session](t)(c.Open(ctx, client.Key(id)))
+		unlock(t, must[*client.Lease](t)(s.Lock(ctx, "other")))
+		l := must[*client.Lease](t)(s.Lock(ctx, "x", client.Key(key)))
+		if token != 0 && l.Token() != token {
+			t.Errorf("token %d, then %d", token, l.Token())
+		}
+		token = l.Token()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A lock whose holder was cut off is kept from everybody for the delay. The holder knows that it is lost.
 func TestRealLockDelay(t *testing.T) {
 	t.Parallel()
@@ -95,6 +116,13 @@ func TestRealKeepAndDelays(t *testing.T) {
 	}
 	if n != 2 {
 		t.Errorf("%d runs", n)
+	}
+	n = 0
+	for range 2 {
+		_ = must[*client.Done](t)(c.Once(ctx, "for good", works, client.Keep(-1)))
+	}
+	if n != 1 {
+		t.Errorf("what is kept for good was done %d times", n)
 	}
 	boom := errors.New("boom")
 	fails := func(context.Context, *client.Claim) (string, error) { return "", boom }
@@ -218,5 +246,27 @@ func TestRealLostAnswers(t *testing.T) {
 	wantErr(t, err, boom)
 	if info := must[*client.TaskInfo](t)(c.Task(ctx, "f")); info.Status != client.TaskOpen || info.Attempt != 1 {
 		t.Errorf("task %+v", info)
+	}
+}
+
+// A program that was started anew opens its session again, and does not know the numbers that it used before.
+func TestRealSessionOpenedAgain(t *testing.T) {
+	url, stop := serve()
+	t.Cleanup(stop)
+	ctx, id := within(t), client.NewKey()
+	s := must[*client.Session](t)(dial(t, url).Open(ctx, client.Key(id)))
+	for range 100 { // more than the server remembers
+		unlock(t, must[*client.Lease](t)(s.Lock(ctx, "a")))
+	}
+	kept := must[*client.Lease](t)(s.Lock(ctx, "kept"))
+	c := dial(t, url)
+	s = must[*client.Session](t)(c.Open(ctx, client.Key(id)))
+	again := must[*client.Lease](t)(s.Lock(ctx, "kept"))
+	if again.Token() != kept.Token() {
+		t.Error("it is not one session")
+	}
+	unlock(t, must[*client.Lease](t)(s.Lock(ctx, "a")))
+	if info := must[*client.LockInfo](t)(c.Get(ctx, "a")); info.Held {
+		t.Error("it was not unlocked")
 	}
 }

@@ -17,6 +17,7 @@ type Session struct {
 	client  *Client
 	id      string
 	keeper  *keeper
+	brought bool          // the caller brought the id
 	numbers atomic.Uint64 // of the last request inside the session
 
 	mu     sync.Mutex // guards leases
@@ -61,7 +62,7 @@ func (c *Client) openSession(ctx context.Context, o *sessionOptions) (*Session, 
 		return nil, err
 	}
 	defer end()
-	s := &Session{client: c, id: body.ID, leases: map[*Lease]struct{}{}, ended: make(chan struct{})}
+	s := &Session{client: c, id: body.ID, brought: o.key != "", leases: map[*Lease]struct{}{}, ended: make(chan struct{})}
 	s.keeper = c.newKeeper(user, "session")
 	s.keeper.renew = s.renew
 	err = s.open(ctx, body)
@@ -104,13 +105,20 @@ func (s *Session) renew(ctx context.Context, until instant, note func(instant, *
 	return res
 }
 
-// number gives r the next number of the session, so that its repetition is known as such however long the session lasts.
+// number gives r the next number of the session, so that its repetition is known as such however long the session lasts. In a session
+// whose id the caller brought, numbers may have been given before; there the keys have to do.
 func (s *Session) number(r *request) {
 	if r.header == nil {
 		r.header = map[string]string{}
 	}
-	r.header["Idempotency-Key"] = strconv.FormatUint(s.numbers.Add(1), 10)
+	if !s.brought {
+		r.header["Idempotency-Key"] = strconv.FormatUint(s.numbers.Add(1), 10)
+	}
 }
+
+// skip passes over numbers that the session has seen before it was opened here: it was opened with its id again. Of those the server
+// remembers the last ones only; the steps grow, so that also many are soon passed over.
+func (s *Session) skip() { s.numbers.Add(s.numbers.Load()) }
 
 // take makes a lease live by the session.
 func (s *Session) take(l *Lease) error {
@@ -258,6 +266,8 @@ func givenBack(before error, res result) error {
 		return nil
 	case res.err == nil && res.unsure && errors.Is(res.problem, ErrLost):
 		return nil // gone by an attempt whose answer was lost
+	case res.err != nil && !errors.Is(res.err, ErrClosed):
+		return both(ErrUnknown, res.err)
 	}
 	return res.fault()
 }

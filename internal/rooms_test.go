@@ -39,6 +39,8 @@ var bans = []struct {
 	{"internal/schedule", module, "slots follow from the calendar alone"},
 	{"internal/schedule", "net/http", "slots are computed, not asked for"},
 	{"internal/locktable", module + "internal/schedule", "time zones and cron expressions are no part of the replicated state"},
+	{"internal/load", module, "the load generator sees a server from outside, as its users do"},
+	{"internal/load", "net/http", "its client costs more than the server does"},
 	{"internal/storage", module + "internal/locktable", "storage keeps bytes; it does not know what they mean"},
 	{"internal/storage", module + "internal/command", "storage keeps bytes; it does not know what they mean"},
 	{"internal/storage", module + "internal/node", "imports go down"},

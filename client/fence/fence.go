@@ -97,8 +97,9 @@ func (f Fence) Create(ctx context.Context, db *sql.DB) error {
 // error is a [*StaleError], and write was not called. An error of write comes back as it is. After any error nothing is written, but
 // for one of the commit itself, after which nobody knows.
 //
-// Other transactions for the resource wait until this one has ended, so write should be brief. With a token of 0, or one that no
-// server gives out, there is an error.
+// Other transactions for the resource wait until this one has ended, so write should be brief. Errors of the database, such as one
+// for a deadlock of rows, come wrapped, and say nothing of the token; the same call can be made again. With a token of 0, or one that
+// no server gives out, there is an error.
 func (f Fence) Tx(ctx context.Context, db DB, resource string, token uint64, write func(tx *sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

@@ -34,6 +34,7 @@ type grammar struct {
 	Handover   handoverCmd   `cmd:"" help:"Hand a held lock over to one who waits for it."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is ready (for health checks)."`
 	Cluster    clusterCmd    `cmd:"" help:"Look after a cluster: its members, its leader, its certificates."`
+	Bench      benchCmd      `cmd:"" help:"Put load on a server, and measure how it bears it."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of everything, from a running server or a stopped one's data directory."`
 	Restore    restoreCmd    `cmd:"" help:"Make the data directory of a new cluster out of a backup."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

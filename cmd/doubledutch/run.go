@@ -60,8 +60,8 @@ Examples:
     doubledutch run nightly --cron "30 2 * * *" --zone Europe/Zurich --if-busy=skip -- ./nightly-job
 
 In the environment of the command: DOUBLEDUTCH_LOCK, DOUBLEDUTCH_TOKEN (for fencing), DOUBLEDUTCH_KEY_FILE,
-DOUBLEDUTCH_SERVER, DOUBLEDUTCH_TASK, and DOUBLEDUTCH_EXPIRES_FD and DOUBLEDUTCH_LOST_FD, descriptors that tell the
-deadline and its loss. If others have the lock, the exit code is that of -E.`
+DOUBLEDUTCH_SERVER, the same with DOUBLEDUTCH_TASK, and DOUBLEDUTCH_EXPIRES_FD and DOUBLEDUTCH_LOST_FD, descriptors
+that tell the deadline and its loss. If others have the lock, the exit code is that of -E.`
 }
 
 // cutCommand takes what stands behind the first -- from the command line of run: it is not for this program's parser.
@@ -100,6 +100,9 @@ func (r *runCmd) AfterApply(ctx *kong.Context) error {
 // check refuses what contradicts itself.
 func (r *runCmd) check(s *sources) error {
 	task := r.task()
+	if r.Nonblock && s.from["if-busy"] > s.from["nonblock"] {
+		r.Nonblock = false
+	}
 	switch {
 	case r.Nonblock && s.from["if-busy"] == s.from["nonblock"] && r.IfBusy != "fail":
 		return errors.New("--nonblock and --if-busy contradict each other: give one of them")
@@ -114,7 +117,7 @@ func (r *runCmd) check(s *sources) error {
 	case task == "" && (r.MaxAttempts > 0 || r.Keep != -1):
 		return errors.New("--keep and --max-attempts are for tasks: give --once, --every or --cron, too")
 	case r.grace() > r.TTL.duration()/3:
-		return fmt.Errorf("--grace can be a third of --ttl at most, or the command would be ended before two renewals have failed; for a grace of %s, give --ttl %s",
+		return fmt.Errorf("--grace can be a third of --ttl at most, or a single renewal that fails would end the command; for a grace of %s, give --ttl %s",
 			ago(r.grace().Seconds()), ago(3*r.grace().Seconds()))
 	}
 	if r.Nonblock {

@@ -16,20 +16,20 @@ import (
 
 // work runs the command, and gives everything back when nothing of it is left.
 func (r *runJob) work(signals *supervise.Signals) error {
-	keyFile, err := r.writeKey()
+	keys, err := r.writeKeys()
 	if err != nil {
 		return exitcode.With(exitcode.RunFailed, err)
 	}
-	defer func() { _ = os.RemoveAll(filepath.Dir(keyFile)) }()
+	defer func() { _ = os.RemoveAll(keys) }()
 	lease := newRunLease(r.leases())
 	defer lease.stop()
 	if r.lock != nil {
 		go r.passOn(r.lock.Asked(), lease.end)
 	}
 	out, err := supervise.Run(&supervise.Options{
-		Argv: r.console.command, Env: r.environment(keyFile), Lease: lease,
+		Argv: r.console.command, Env: r.environment(keys), Lease: lease,
 		Grace: r.cmd.grace(), Reserve: r.cmd.reserve(), Poll: min(r.cmd.TTL.duration()/50, time.Second),
-		Litter: filepath.Dir(keyFile), OnLost: supervise.OnLost(r.cmd.OnLost), Leftover: supervise.Leftover(r.cmd.Leftover), Say: r.say,
+		Litter: keys, OnLost: supervise.OnLost(r.cmd.OnLost), Leftover: supervise.Leftover(r.cmd.Leftover), Say: r.say,
 	}, signals)
 	if err != nil {
 		return exitcode.With(exitcode.RunFailed, err)
@@ -71,43 +71,49 @@ func (r *runJob) leases() []runLeaser {
 	return all
 }
 
-// writeKey writes the key to a file that only this user can read, in a directory of its own.
-func (r *runJob) writeKey() (path string, err error) {
-	dir, err := os.MkdirTemp(os.Getenv("XDG_RUNTIME_DIR"), "doubledutch-run-") // "" is the directory for temporary files
+// Files in the directory for secrets.
+const (
+	keyFile     = "key"
+	taskKeyFile = "task-key"
+)
+
+// writeKeys writes the keys to files that only this user can read, in a directory of their own.
+func (r *runJob) writeKeys() (dir string, err error) {
+	dir, err = os.MkdirTemp(os.Getenv("XDG_RUNTIME_DIR"), "doubledutch-run-") // "" is the directory for temporary files
 	if err != nil {
 		if dir, err = os.MkdirTemp("", "doubledutch-run-"); err != nil {
 			return "", err
 		}
 	}
-	key := ""
 	if r.lock != nil {
-		key = r.lock.Key()
-	} else {
-		key = r.claim.Key()
+		err = os.WriteFile(filepath.Join(dir, keyFile), []byte(r.lock.Key()+"\n"), 0o600)
 	}
-	path = filepath.Join(dir, "key")
-	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+	if r.claim != nil {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, taskKeyFile), []byte(r.claim.Key()+"\n"), 0o600))
+	}
+	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
-	return path, nil
+	return dir, nil
 }
 
 // environment is that of the command: this program's own, and what it has to know.
-func (r *runJob) environment(keyFile string) []string {
+func (r *runJob) environment(keys string) []string {
 	servers, _ := r.cmd.servers() // open has checked them
 	set := map[string]string{
-		"DOUBLEDUTCH_SERVER":   servers[0],
-		"DOUBLEDUTCH_KEY_FILE": keyFile,
+		"DOUBLEDUTCH_SERVER": servers[0],
 		// Not set; but what an outer run has set is not true here.
-		"DOUBLEDUTCH_KEY": "", "DOUBLEDUTCH_LOCK": "", "DOUBLEDUTCH_TOKEN": "", "DOUBLEDUTCH_TASK": "", "DOUBLEDUTCH_TASK_TOKEN": "",
-		"DOUBLEDUTCH_TASK_ATTEMPT": "", supervise.ExpiresVariable: "", supervise.LostVariable: "",
+		"DOUBLEDUTCH_KEY": "", "DOUBLEDUTCH_KEY_FILE": "", "DOUBLEDUTCH_LOCK": "", "DOUBLEDUTCH_TOKEN": "", "DOUBLEDUTCH_TASK": "",
+		"DOUBLEDUTCH_TASK_KEY_FILE": "", "DOUBLEDUTCH_TASK_TOKEN": "", "DOUBLEDUTCH_TASK_ATTEMPT": "", supervise.ExpiresVariable: "", supervise.LostVariable: "",
 	}
 	if r.lock != nil {
 		set["DOUBLEDUTCH_LOCK"] = r.cmd.Name
+		set["DOUBLEDUTCH_KEY_FILE"] = filepath.Join(keys, keyFile)
 		set["DOUBLEDUTCH_TOKEN"] = strconv.FormatUint(r.lock.Token(), 10)
 	}
 	if r.claim != nil {
 		set["DOUBLEDUTCH_TASK"] = r.cmd.task()
+		set["DOUBLEDUTCH_TASK_KEY_FILE"] = filepath.Join(keys, taskKeyFile)
 		set["DOUBLEDUTCH_TASK_TOKEN"] = strconv.FormatUint(r.claim.Token(), 10)
 		set["DOUBLEDUTCH_TASK_ATTEMPT"] = strconv.Itoa(r.claim.Attempt)
 	}

@@ -152,6 +152,18 @@ func (g *guard) sayLeftover() {
 	g.print.say("the command has ended; waiting for the processes that it has left behind: " + strings.Join(pids, ", "))
 }
 
+// forward passes a signal on to the command's group; once the command itself has ended, to everything that it has left behind.
+func (g *guard) forward(sig unix.Signal) {
+	if !g.ended {
+		g.signalGroup(sig)
+		return
+	}
+	left, _ := descendants(os.Getpid())
+	for _, p := range left {
+		_ = signalProcess(p, sig)
+	}
+}
+
 // end asks everything to end. What is stopped is continued, or it could not.
 func (g *guard) end() {
 	g.stage = ending
@@ -173,7 +185,8 @@ func (g *guard) die() {
 
 func (g *guard) kill() {
 	g.signalGroup(unix.SIGKILL)
-	for _, p := range killDescendants() {
+	_, protected := killDescendants(nil)
+	for _, p := range protected {
 		if !g.protected[p.pid] {
 			g.protected[p.pid] = true
 			g.print.say(fmt.Sprintf("there is no right to kill process %d", p.pid))

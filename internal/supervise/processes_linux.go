@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -63,9 +64,9 @@ func processes() ([]process, error) {
 	return all, nil
 }
 
-// descendants lists the children of a process, their children, and so on. Some may be missing: those that came or changed their
-// parent while the list was read.
-func descendants(of int) ([]process, error) {
+// descendants lists the children of a process, their children, and so on, but for those in spare and theirs. Some may be missing: those
+// that came or changed their parent while the list was read.
+func descendants(of int, spare ...process) ([]process, error) {
 	all, err := processes()
 	if err != nil {
 		return nil, err
@@ -77,6 +78,9 @@ func descendants(of int) ([]process, error) {
 	var found []process
 	for queue := []int{of}; len(queue) > 0; queue = queue[1:] {
 		for _, p := range children[queue[0]] {
+			if slices.ContainsFunc(spare, func(s process) bool { return s.pid == p.pid && s.start == p.start }) {
+				continue
+			}
 			found = append(found, p)
 			queue = append(queue, p.pid)
 		}
@@ -100,21 +104,22 @@ func signalProcess(p process, sig unix.Signal) error {
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
-// killDescendants sends KILL to all descendants of this process that it finds. It has to be called until there are none: what a
-// process started in its last moment is found the next time. It returns those that it has no right to kill.
-func killDescendants() (protected []process) {
-	found, _ := descendants(os.Getpid())
+// killDescendants sends KILL to all descendants of this process that it finds, but for those in spare and theirs. It has to be called
+// until there are none: what a process started in its last moment is found the next time. It returns those that it has no right
+// to kill.
+func killDescendants(spare []process) (found, protected []process) {
+	found, _ = descendants(os.Getpid(), spare...)
 	for _, p := range found {
 		if err := signalProcess(p, unix.SIGKILL); errors.Is(err, unix.EPERM) && !p.dead() {
 			protected = append(protected, p)
 		}
 	}
-	return protected
+	return found, protected
 }
 
-// childless tells whether this process has no child any more. Since what loses its parent among the descendants of a subreaper
-// becomes its child, it then has no descendants either. A child that has ended is reaped on the way.
-func childless() bool {
+// reapAll takes away the children of this process that have ended. It tells whether there are none any more. Since what loses its
+// parent among the descendants of a subreaper becomes its child, it then has no descendants either.
+func reapAll() (childless bool) {
 	for {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil)
 		switch {

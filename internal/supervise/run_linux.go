@@ -25,7 +25,9 @@ type wrapper struct {
 	alarm   *alarm        // for a guardian that does not do its work
 	ended   chan struct{} // closed when the guardian has ended
 	process *os.Process
-	leader  int // 0: it has not begun, as far as is known
+	// inherited are children of whatever has been replaced by this program (exec): they are not ours.
+	inherited []process
+	leader    int // 0: it has not begun, as far as is known
 
 	killAt instant // what the guardian was told last
 	lost   bool    // the guardian was told so
@@ -43,6 +45,9 @@ func Run(o *Options, s *Signals) (Outcome, error) {
 	defer w.term.close()
 	defer w.print.close()
 	var err error
+	if w.inherited, err = descendants(os.Getpid()); err != nil {
+		return Outcome{}, fmt.Errorf("listing processes: %w", err)
+	}
 	if w.alarm, err = newAlarm(); err != nil {
 		return Outcome{}, err
 	}
@@ -241,22 +246,22 @@ func stopSelf() {
 func (w *wrapper) conclude() (Outcome, error) {
 	<-w.ended
 	w.term.give(w.leader, w.group)
-	if w.out != nil && w.options.Leftover == Leave && !w.out.Lost {
-		return *w.out, nil
+	if w.out != nil {
+		return *w.out, nil // it has seen the end of everything
 	}
-	// After a guardian that did its work, there is nothing.
-	for !childless() {
+	for !reapAll() {
+		found, _ := killDescendants(w.inherited)
+		if len(found) == 0 && len(w.inherited) > 0 {
+			break // without those, reapAll would be the one to say so
+		}
 		w.term.give(w.leader, w.group)
-		killDescendants()
 		time.Sleep(sweepPause)
 	}
-	switch {
-	case w.out != nil:
-		return *w.out, nil
-	case w.lost:
-		return Outcome{Code: 128 + int(unix.SIGKILL), Lost: true}, nil
+	killed := Outcome{Code: 128 + int(unix.SIGKILL), Lost: w.lost}
+	if w.lost {
+		return killed, nil
 	}
-	return Outcome{Code: 128 + int(unix.SIGKILL)}, errGuardian
+	return killed, errGuardian
 }
 
 // sweepPause is between two looks at what there is to kill.

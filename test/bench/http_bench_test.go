@@ -1,18 +1,19 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"io"
-	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/internal/load"
 )
 
 // BenchmarkHTTPPairs takes and releases free names through the seed interface over keep-alive connections. `baseline` is
@@ -80,7 +81,7 @@ func benchmarkHandoff(b *testing.B, s *server, workers int) {
 	b.ResetTimer()
 	for i := range workers {
 		c := s.dial(b, i)
-		defer func() { _ = c.Close() }()
+		defer c.Close()
 		wg.Go(func() {
 			for left.Load() > 0 {
 				key := c.get(b, "GET /getLock/handoff?timeout=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -125,21 +126,88 @@ func BenchmarkFsync(b *testing.B) {
 	}
 }
 
-// client is one keep-alive connection with as little code as possible on it, so that the load costs little CPU.
+// BenchmarkClient is what a request costs the client: the load generator's own, and net/http's. The server is the baseline, in
+// a process of its own.
+func BenchmarkClient(b *testing.B) {
+	for _, conns := range []int{1, 64} {
+		b.Run(fmt.Sprintf("own/conns=%d", conns), func(b *testing.B) {
+			s := startServer(b, "baseline")
+			benchmarkClient(b, s, conns, func(i int) func() {
+				c := s.dial(b, i)
+				b.Cleanup(c.Close)
+				return func() { c.get(b, "GET /releaseLock/a/b HTTP/1.1\r\nHost: localhost\r\n\r\n") }
+			})
+		})
+		b.Run(fmt.Sprintf("net-http/conns=%d", conns), func(b *testing.B) {
+			s := startServer(b, "baseline")
+			transport := &http.Transport{MaxIdleConnsPerHost: conns}
+			defer transport.CloseIdleConnections()
+			h := &http.Client{Transport: transport}
+			benchmarkClient(b, s, conns, func(int) func() {
+				return func() { fetch(b, h, "http://"+s.procs[0].addr+"/releaseLock/a/b") }
+			})
+		})
+	}
+}
+
+func benchmarkClient(b *testing.B, s *server, conns int, dial func(i int) func()) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	own, served := ownCPU(b), s.cpu(b)
+	b.ResetTimer()
+	for i := range conns {
+		get := dial(i)
+		wg.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				get()
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64((ownCPU(b)-own).Nanoseconds())/1e3/float64(b.N), "client-µs/request")
+	b.ReportMetric(float64((s.cpu(b)-served).Nanoseconds())/1e3/float64(b.N), "server-µs/request")
+}
+
+func fetch(b *testing.B, h *http.Client, url string) {
+	res, err := h.Get(url)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		b.Error(err)
+	}
+	_ = res.Body.Close()
+}
+
+func ownCPU(b *testing.B) time.Duration {
+	b.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// client is a connection of the load generator.
 type client struct {
-	net.Conn
-	in  *bufio.Reader
+	*load.Conn
 	out []byte
 	n   int
 }
 
 func dial(tb testing.TB, addr string) *client {
 	tb.Helper()
-	conn, err := net.Dial("tcp", addr)
+	e, err := load.NewEndpoint("http://"+addr, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &client{Conn: conn, in: bufio.NewReader(conn)}
+	conn, err := e.Dial(tb.Context(), time.Minute)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &client{Conn: conn}
 }
 
 func (c *client) pair(tb testing.TB, id int) {
@@ -155,30 +223,12 @@ func (c *client) pair(tb testing.TB, id int) {
 	}
 }
 
-// get sends a request and returns the body of the answer.
+// get sends a request and returns the body of the answer, which is good until the next one.
 func (c *client) get(tb testing.TB, request string) []byte {
 	c.out = append(c.out[:0], request...)
-	if _, err := c.Write(c.out); err != nil {
-		tb.Error(err)
-		return nil
-	}
-	length := 0
-	for {
-		line, err := c.in.ReadSlice('\n')
-		if err != nil {
-			tb.Error(err)
-			return nil
-		}
-		if len(line) <= 2 {
-			break
-		}
-		if v, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
-			length, _ = strconv.Atoi(string(bytes.TrimSpace(v)))
-		}
-	}
-	body := make([]byte, length)
-	if _, err := io.ReadFull(c.in, body); err != nil {
+	a, err := c.Do(c.out, true)
+	if err != nil {
 		tb.Error(err)
 	}
-	return body
+	return a.Body
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -28,10 +29,11 @@ func statements(t *testing.T, block string) []string {
 	return all[1:3]
 }
 
-// reports is the table of the recipes, and how one of them writes to it.
+// reports is the table of the recipes, and how one of them writes to it. within, unless it is nil, is called in the transaction after
+// the token was compared.
 type reports struct {
 	*sql.DB
-	write func(ctx context.Context, token string, total string, wait <-chan struct{}) error
+	write func(ctx context.Context, token string, total string, within func()) error
 }
 
 // openReports runs the blocks as they stand on the page.
@@ -65,10 +67,11 @@ func (r *reports) inTx(ctx context.Context, steps ...func(tx *sql.Tx) error) err
 	return tx.Commit()
 }
 
-func waiting(wait <-chan struct{}) func(*sql.Tx) error {
+// calling makes a step of within.
+func calling(within func()) func(*sql.Tx) error {
 	return func(*sql.Tx) error {
-		if wait != nil {
-			<-wait
+		if within != nil {
+			within()
 		}
 		return nil
 	}
@@ -90,12 +93,21 @@ func (r *reports) late(t *testing.T) {
 	}
 	ok(t, r.write(ctx, "34", "300", nil))
 
-	inside, newer, older := make(chan struct{}), make(chan error, 1), make(chan error, 1)
-	go func() { newer <- r.write(ctx, "36", "600", inside) }()
-	r.awaitIdle(t, ctx)
+	inside, goOn, newer, older := make(chan struct{}), make(chan struct{}), make(chan error, 1), make(chan error, 1)
+	go func() {
+		newer <- r.write(ctx, "36", "600", func() {
+			close(inside)
+			<-goOn
+		})
+	}()
+	select {
+	case <-inside:
+	case err := <-newer:
+		t.Fatalf("the newer writer did not get through: %v", err)
+	}
 	go func() { older <- r.write(ctx, "35", "500", nil) }()
 	r.awaitLock(t, ctx)
-	close(inside)
+	close(goOn)
 	ok(t, <-newer)
 	if err := <-older; !errors.Is(err, errStale) {
 		t.Errorf("the late writer, at the same time: %v", err)
@@ -105,30 +117,21 @@ func (r *reports) late(t *testing.T) {
 	}
 }
 
-// awaitIdle returns when a transaction on this database is open and does nothing.
-func (r *reports) awaitIdle(t *testing.T, ctx context.Context) {
-	t.Helper()
-	r.await(t, ctx, "state = 'idle in transaction'")
-}
-
-// awaitLock returns when one waits for the other.
+// awaitLock returns when a connection of this test waits for a lock in the database.
 func (r *reports) awaitLock(t *testing.T, ctx context.Context) {
 	t.Helper()
-	r.await(t, ctx, "wait_event_type = 'Lock'")
-}
-
-func (r *reports) await(t *testing.T, ctx context.Context, what string) {
-	t.Helper()
-	// Other tests use other schemas of the same database, so the connection's name tells whose it is.
-	query := "SELECT count(*) FROM pg_stat_activity WHERE " + what + " AND application_name = current_setting('application_name')"
+	const query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = current_setting('application_name')"
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		var n int
 		if err := r.QueryRowContext(ctx, query).Scan(&n); err != nil {
-			t.Fatalf("waiting for %s: %v", what, err)
+			t.Fatalf("the older writer did not have to wait: %v", err)
 		}
 		if n > 0 {
 			return
 		}
+		<-tick.C
 	}
 }
 
@@ -136,7 +139,7 @@ func TestRecipeFenceTable(t *testing.T) {
 	t.Parallel()
 	r := openReports(t, "postgresql fence")
 	write := statements(t, recipe(t, "postgresql write"))
-	r.write = func(ctx context.Context, token, total string, wait <-chan struct{}) error {
+	r.write = func(ctx context.Context, token, total string, within func()) error {
 		return r.inTx(ctx, func(tx *sql.Tx) error {
 			res, err := tx.ExecContext(ctx, write[0], token)
 			if err != nil {
@@ -146,7 +149,7 @@ func TestRecipeFenceTable(t *testing.T) {
 				return errors.Join(errStale, err)
 			}
 			return nil
-		}, waiting(wait), func(tx *sql.Tx) error {
+		}, calling(within), func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, strings.Replace(write[1], "200", total, 1))
 			return err
 		})
@@ -164,14 +167,14 @@ func TestRecipeTrigger(t *testing.T) {
 		}
 		return err
 	}
-	r.write = func(ctx context.Context, token, total string, wait <-chan struct{}) error {
+	r.write = func(ctx context.Context, token, total string, within func()) error {
 		return r.inTx(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, strings.Replace(write[0], "34", token, 1))
 			return err
 		}, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, strings.Replace(write[1], "200", total, 1))
 			return ofState(err)
-		}, waiting(wait))
+		}, calling(within))
 	}
 	r.late(t)
 

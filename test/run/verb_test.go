@@ -57,6 +57,7 @@ func TestVerb(t *testing.T) {
 	})
 	t.Run("unreachable", func(t *testing.T) {
 		verb(t, "127.0.0.1:1", "--timeout=0.2 x", "echo began").ends(124, "no server could answer")
+		verb(t, "127.0.0.1:1,http://"+address, "x", "echo began").ends(0, "began") // the other one answers
 	})
 	t.Run("refused", func(t *testing.T) {
 		release := hold(t, address, "refused")
@@ -150,7 +151,12 @@ func TestTasks(t *testing.T) {
 	verb(t, address, "--once f --max-attempts 1", "exit 3").ends(3, "")
 	verb(t, address, "--once f --max-attempts 1", "echo began").ends(122, "exit code 3")
 
-	verb(t, address, "nightly --every 8784h", "echo began with $DOUBLEDUTCH_LOCK and $DOUBLEDUTCH_TASK").ends(0, "began with nightly and nightly")
+	verb(t, address, "nightly --every 8784h", `echo began with $DOUBLEDUTCH_LOCK and $DOUBLEDUTCH_TASK
+`+program+` task renew --progress half $DOUBLEDUTCH_TASK - < $DOUBLEDUTCH_TASK_KEY_FILE; `+program+` show nightly`).ends(0, "You hold it")
+	if info, err := newClient(t, address).Task(t.Context(), "nightly"); err != nil || info.Progress != "half" {
+		t.Errorf("the progress was not told: %+v, %v", info, err)
+	}
+	verb(t, address, "--once alone", "echo began with '$DOUBLEDUTCH_LOCK' and '$DOUBLEDUTCH_KEY_FILE'; cat $DOUBLEDUTCH_TASK_KEY_FILE").ends(0, "began with")
 	verb(t, address, "nightly --every 8784h", "echo began").ends(0, "the task is done")
 	verb(t, address, "--once k --keep 0", "echo began").ends(0, "began")
 	verb(t, address, "--once k --keep 0", "echo began").ends(0, "began")
