@@ -22,7 +22,7 @@ func TestClientHoldsThroughRollingRestarts(t *testing.T) {
 	restarts, ofLeader := 0, 0
 	pace := rand.New(rand.NewPCG(r.seed, 1<<41))
 	least := max(longTTL, time.Duration(*rollingMinutes*float64(time.Minute)))
-	for round := 0; round < 2 || time.Since(begin) < least || u.lacks() && time.Since(begin) < least+2*time.Minute; round++ {
+	for round := 0; round < 2 || time.Since(begin) < least || (u.lacks() || ofLeader == 0) && time.Since(begin) < least+2*time.Minute; round++ {
 		for _, n := range r.order(round) {
 			if r.c.leader() == n {
 				ofLeader++

@@ -92,11 +92,11 @@ func (u *users) count(what *int, n int) {
 	*what += n
 }
 
-// fault notes an error, which is excused if there was nobody who could have served for so long.
+// fault notes an error. It is excused if, not long before, no node answered for a third of the ttl: a lease would have been renewed then.
 func (u *users) fault(who string, err error, ttl time.Duration) {
-	longest := u.probe.longest(ttl)
+	longest := u.probe.longest(longTTL)
 	lost := errors.Is(err, client.ErrLost)
-	text := fmt.Sprintf("%s: %v; in the %v before, no node answered for %v at most", who, err, ttl, longest.Round(time.Millisecond))
+	text := fmt.Sprintf("%s: %v; in the %v before, no node answered for %v at most", who, err, longTTL, longest.Round(time.Millisecond))
 	u.history.note("", text)
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -119,7 +119,7 @@ func (u *users) use(who string, lease *client.Lease, ttl time.Duration, over fun
 		u.fault(who+" has lost its lease", lost, ttl)
 	}
 	if err := lease.Unlock(context.Background()); err != nil && lost == nil {
-		u.fault(who+" unlocks", err, ttl)
+		u.fault(who+" unlocks", err, shortTTL)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
