@@ -20,7 +20,8 @@ BENCHTIME ?= 1s
 NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/test/torture$$
 # The race detector needs a C compiler. Without one the tests run without it, and say so.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
-TESTFLAGS ?= -timeout 9m
+# Not from the cache: it does not know what the programs that the tests build and run are made of.
+TESTFLAGS ?= -timeout 9m -count=1
 PKGS ?= ./...
 # A module of its own: the drivers of databases are no dependencies of the product.
 FENCING := test/fencing

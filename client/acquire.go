@@ -54,6 +54,9 @@ func (c *Client) acquireWith(ctx context.Context, names []string, set bool, o *l
 	defer end()
 	a := c.newAcquiring(names, set, o)
 	if o.session != nil {
+		if o.session.client != c {
+			return nil, refuse("the session is that of another client")
+		}
 		if err := o.session.keeper.believed(); err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,32 @@ func TestRealAtMostOnce(t *testing.T) {
 	wantErr(t, err, client.ErrLost)
 	_, err = other.Once(ctx, "payout", pays, client.AtMostOnce())
 	wantErr(t, err, client.ErrUnsettled)
+}
+
+// An error says that something may have been done, unless it says that nothing was.
+func TestRealAtMostOnceFails(t *testing.T) {
+	t.Parallel()
+	c, ctx := open(t), within(t)
+	oops := errors.New("oops")
+	for name, why := range map[string]error{"unsure": oops, "sure": fmt.Errorf("no money: %w", client.ErrNotDone), "panic": nil} {
+		func() {
+			defer func() { _ = recover() }()
+			_, err := c.Once(ctx, name, func(context.Context, *client.Claim) (string, error) {
+				if why == nil {
+					panic(oops)
+				}
+				return "", why
+			}, client.AtMostOnce())
+			wantErr(t, err, why)
+		}()
+		want := client.TaskUnknown
+		if errors.Is(why, client.ErrNotDone) {
+			want = client.TaskOpen
+		}
+		if info := must[*client.TaskInfo](t)(c.Task(ctx, name)); info.Status != want {
+			t.Errorf("%s: %+v", name, info)
+		}
+	}
 }
 
 func TestRealKeepAndDelays(t *testing.T) {

@@ -36,9 +36,9 @@ func RetryDelay(d time.Duration) TaskOption {
 	return taskOption(func(o *taskOptions) { o.retryDelay = d })
 }
 
-// AtMostOnce is for what must rather not be done than done twice: when the claimant is lost, nobody is given the task, and Once
-// returns [ErrUnsettled] until an operator has settled it. An error of the function says that nothing was done: then others can do the
-// task.
+// AtMostOnce is for what must rather not be done than done twice: when the claimant is lost, or its function
+// returns an error or panics, nobody is given the task, and Once returns [ErrUnsettled] until an operator has settled it. An error that is
+// [ErrNotDone] says that nothing was done: then others can do the task.
 func AtMostOnce() TaskOption { return taskOption(func(o *taskOptions) { o.atMostOnce = true }) }
 
 // Every makes it a task for each slot of so many seconds, counted from the beginning of 1970, UTC. Once then does it, or finds it
