@@ -113,8 +113,10 @@ var readsInNode = map[string]string{
 	// The calendar of the cluster is for people and schedules; no lifetime depends on it.
 	"calendar.go": "the wall clock that the calendar follows",
 	// A deadline on the monotonic clock, which outlives the function that set it.
-	"propose.go":  "until when taking back is tried again",
-	"proposer.go": "the same",
+	"wait.go":      "until when taking back is tried again, and since when a client waits",
+	"proposer.go":  "the same",
+	"slice.go":     "until when a request stays whose place another one has",
+	"unfetched.go": "until when a grant waits for its client",
 }
 
 func TestTheNodeUsesDifferencesOnly(t *testing.T) {
