@@ -15,8 +15,8 @@ BENCHTIME ?= 1s
 
 # Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there. And the
 # simulation, whose virtual hours would take real ones, with internal/node running the same code under the race detector; and
-# the torture, whose checkers would take too long under it.
-NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/test/torture$$
+# the torture, whose checkers would take too long under it; and the counts, which it would change.
+NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/test/torture$$|/test/counts$$
 # The race detector needs a C compiler. Without one the tests run without it, and say so.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 TESTFLAGS ?= -timeout 9m
