@@ -30,7 +30,7 @@ IN_BENCH := cd $(BENCH_PEERS) && $(GO) tool -modfile=../tools/go.mod
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover bench-peers bench-test fuzz simulate torture image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover bench-peers bench-scale bench-test fuzz simulate torture image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -133,6 +133,9 @@ bench-failover: ## measure how long the end of a leader is felt
 
 bench-peers: ## measure others at the same work (Redis, etcd, PostgreSQL, MariaDB, ZooKeeper) into docs/performance.md, 10 minutes
 	cd $(BENCH_PEERS) && $(GO) run . -root ..
+
+bench-scale: ## measure a million locks, ten thousand waiters and the like into docs/performance.md, 6 minutes
+	cd $(BENCH_PEERS) && $(GO) run . -scale
 
 bench-test: ## do the locks of those others exclude, as bench-peers uses them? What is not installed is skipped
 	$(GO) test -C $(BENCH_PEERS) ./...
