@@ -55,6 +55,7 @@ func (s *scaled) held(ctx context.Context, n int) (p heldPoint, err error) {
 	if err != nil {
 		return p, err
 	}
+	s.awaitQuiet(ctx)
 	p.Renewing, err = s.beside(ctx, func() (err error) {
 		p.Renew, err = s.forTime(n, renewOne)
 		return err
@@ -72,6 +73,15 @@ func (s *scaled) held(ctx context.Context, n int) (p heldPoint, err error) {
 	}
 	p.Recover, err = s.again(ctx, syscall.SIGKILL)
 	return p, err
+}
+
+// awaitQuiet returns when no snapshot is being written: what one costs would fall on the few requests of a short measurement.
+func (s *scaled) awaitQuiet(ctx context.Context) {
+	pause(ctx, 1500*time.Millisecond) // one that is due begins within a second
+	for unfinished := true; unfinished && ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
+		dirs, _ := filepath.Glob(filepath.Join(s.data(), "snapshots", "*.tmp"))
+		unfinished = len(dirs) > 0
+	}
 }
 
 // again ends the server, starts it on the same directory, and returns how long the start took until a lock could be had.
