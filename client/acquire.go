@@ -54,6 +54,9 @@ func (c *Client) acquireWith(ctx context.Context, names []string, set bool, o *l
 	defer end()
 	a := c.newAcquiring(names, set, o)
 	if o.session != nil {
+		if o.session.client != c {
+			return nil, refuse("the session is that of another client")
+		}
 		if err := o.session.keeper.believed(); err != nil {
 			return nil, err
 		}
@@ -164,7 +167,8 @@ func (a *acquiring) ask(ctx, user context.Context) (l *Lease, again bool, err er
 	case res.answer != nil:
 		l, err = a.granted(ctx, user, res.answer.sent, &g)
 		return l, false, err
-	case res.tooOld():
+	case a.o.session != nil && res.usedUp():
+		a.o.session.skip()
 		a.left = true // the key tells what came of it
 		return nil, true, nil
 	}

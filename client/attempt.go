@@ -45,7 +45,8 @@ type attempt struct {
 	cancel  context.CancelFunc
 	stalled bool // it has been given up on, unless it answers after all
 	// out is set before anything of the request can have left; always, where that cannot be known.
-	out atomic.Bool
+	out   atomic.Bool
+	ended chan struct{} // closed when it has come to its end
 }
 
 // arrival is what an attempt came to.

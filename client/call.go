@@ -140,10 +140,11 @@ func (k *call) launch(to *endpoint) {
 		}
 	}
 	ctx, cancel := context.WithCancel(k.ctx)
-	a := &attempt{to: to, sent: k.client.clock.now(), cancel: cancel}
+	a := &attempt{to: to, sent: k.client.clock.now(), cancel: cancel, ended: make(chan struct{})}
 	a.out.Store(!k.client.traced)
 	k.open = append(k.open, a)
 	k.client.running.goes(func() {
+		defer close(a.ended)
 		defer cancel()
 		got := k.client.try(ctx, k.request, a)
 		if got.err != nil && ctx.Err() != nil {
@@ -204,8 +205,14 @@ func (k *call) judge(got arrival) (bool, result) {
 	return false, result{}
 }
 
-// isUnsure tells whether any attempt, other than the one that was answered, may have its effect.
+// isUnsure tells whether any attempt, other than the one that was answered, may have its effect. The others end with it.
 func (k *call) isUnsure() bool {
+	for _, a := range slices.Concat(k.open, k.cut) {
+		a.cancel()
+		if !a.out.Load() {
+			<-a.ended // at once; until then it can still leave
+		}
+	}
 	out := func(a *attempt) bool { return a.mayHaveArrived(nil) }
 	return k.unsure || slices.ContainsFunc(k.open, out) || slices.ContainsFunc(k.cut, out)
 }
@@ -227,9 +234,10 @@ func endOf(ctx context.Context) error {
 	return both(ctx.Err(), cause)
 }
 
-// tooOld says that the number of the request was below those that its session remembers: with another number it may be asked again.
-func (r *result) tooOld() bool {
-	return r.answer == nil && r.err == nil && r.problem.Code == "request_too_old"
+// usedUp says that the number of the request was below those that its session remembers, or was used for another request before: with
+// another number it may be asked again.
+func (r *result) usedUp() bool {
+	return r.answer == nil && r.err == nil && (r.problem.Code == "request_too_old" || r.problem.Code == "request_mismatch")
 }
 
 // fault is the error of a result that is no success.

@@ -2,8 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Claim is the permission to work on a task, while it lasts. It renews itself. The function that is given to [Client.Once] gets it.
@@ -81,27 +85,57 @@ func (c *Claim) complete(ctx context.Context, text string) error {
 	return res.fault()
 }
 
-// fail reports that the attempt failed.
-func (c *Claim) fail(ctx context.Context, why string) error {
-	if len(why) > maxTaskText {
-		why = why[:maxTaskText]
+var errDidNotReturn = errors.New("the function did not return")
+
+// failed reports that the attempt ended with why. Who may try at most once, and does not say that nothing was done, gives the claim
+// back as lost, so that nobody tries again before a person has looked.
+func (c *Claim) failed(ctx context.Context, why error) error {
+	if !c.body.AtMostOnce || errors.Is(why, ErrNotDone) {
+		return c.fail(ctx, why.Error())
 	}
-	res := c.report(ctx, "/fail", map[string]string{"key": c.body.Key, "error": why})
+	res := c.send(ctx, &request{method: http.MethodDelete, path: "/v1/holds", header: map[string]string{"Lock-Key": c.body.Key}})
 	return res.fault()
 }
 
-// report ends the claim on the server, while it is still renewed, and then here. The end of ctx does not keep it from doing so.
+// fail reports that the attempt failed.
+func (c *Claim) fail(ctx context.Context, why string) error {
+	res := c.report(ctx, "/fail", map[string]string{"key": c.body.Key, "error": clip(why)})
+	return res.fault()
+}
+
+// clip makes of a text one that the server takes.
+func clip(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' && r != '\n' && r != '\r' {
+			return ' '
+		}
+		return r
+	}, text) // what is no UTF-8 becomes U+FFFD
+	if len(text) <= maxTaskText {
+		return text
+	}
+	end := maxTaskText
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
+}
+
+// report says how the attempt ended.
 func (c *Claim) report(ctx context.Context, verb string, body map[string]string) result {
+	return c.send(ctx, &request{method: http.MethodPost, path: taskPath(c.name) + verb, body: toJSON(body)})
+}
+
+// send ends the claim on the server, while it is still renewed. The end of ctx does not keep it from doing so.
+func (c *Claim) send(ctx context.Context, r *request) result {
 	ctx, end, err := c.client.begin(context.WithoutCancel(ctx))
 	if err != nil {
 		return result{err: err, ended: true, unsure: true}
 	}
 	defer end()
-	patience := c.client.config.patience
-	if patience < 0 {
-		patience = max(c.keeper.ttl, DefaultPatience)
+	if r.patience = c.client.config.patience; r.patience < 0 {
+		r.patience = max(c.keeper.ttl, DefaultPatience)
 	}
-	r := &request{method: http.MethodPost, path: taskPath(c.name) + verb, body: toJSON(body), patience: patience}
 	return c.client.do(ctx, r, nil)
 }
 

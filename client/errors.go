@@ -41,7 +41,12 @@ var (
 	// ErrFailed: the task has used up its attempts. The error has what went wrong in the last one.
 	ErrFailed = errors.New("the task has failed")
 
-	// ErrUnsettled: the claimant of an at-most-once task was lost, and a person has to find out what happened.
+	// ErrNotDone is for functions that are given to [Client.Once] with [AtMostOnce]: an error that is ErrNotDone says that
+	// nothing was done, so that somebody else may do it.
+	ErrNotDone = errors.New("nothing was done")
+
+	// ErrUnsettled: the claimant of an at-most-once task was lost, or ended with an error, and a person has to find out what
+	// happened.
 	ErrUnsettled = errors.New("nobody knows how far the task came")
 
 	// ErrNoTask: there is no record of the task (any more).

@@ -124,7 +124,10 @@ var errNotRenewed = errors.New("it was not renewed in time")
 // believed returns nil if it can be relied on at this moment, whatever timers have run.
 func (k *keeper) believed() error {
 	if k.parent != nil {
-		_ = k.parent.believed() // ends this one, too
+		// It ends this one, too, but another goroutine may be about to do so, and not have come to it yet.
+		if err := k.parent.believed(); err != nil {
+			k.finish(err)
+		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return k.err

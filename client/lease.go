@@ -140,7 +140,8 @@ func (l *Lease) giveBack() {
 		defer close(l.freed)
 		<-l.keeper.done // no renewal is under way
 		res := l.client.free(ctx, l.freeRequest())
-		for res.tooOld() { // by the number in its session, which is no statement about the lock
+		for l.session != nil && res.usedUp() { // the number in its session, which is no statement about the lock
+			l.session.skip()
 			res = l.client.free(ctx, l.freeRequest())
 		}
 		l.outcome = givenBack(before, res)
@@ -174,6 +175,10 @@ func (c *Client) free(ctx context.Context, r *request) result {
 // HandOver gives the lock to the first waiter of the given owner, before all others in the queue, and ends the lease like Unlock.
 // If nobody of that owner waits who could hold it, the error is [ErrNoSuccessor] and the lease goes on. It does not go with leases
 // of a session.
+//
+// What the lock protects must have come to rest before: since the lease may go on, its context ends only when it is known that the
+// lock has gone over, and the successor may be at work by then. If that remains unknown ([ErrUnknown]), the lease is renewed at once,
+// and is lost if that shows that it has.
 func (l *Lease) HandOver(ctx context.Context, to string) error {
 	err := l.handOver(ctx, to)
 	return wrap(fmt.Sprintf("hand %s over to %q", quoteNames(l.names), to), err)
@@ -198,6 +203,9 @@ func (l *Lease) handOver(ctx context.Context, to string) error {
 			close(l.freed)
 		})
 		return nil
+	}
+	if res.unsure {
+		l.keeper.wake()
 	}
 	return res.fault()
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -425,4 +426,22 @@ func TestCloseInTheMiddle(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestHandOverNobodyHearsOf(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		l := b.lock(b.client(), "x")
+		b.net.set(func(_ string, r *http.Request) fault {
+			if !strings.HasSuffix(r.URL.Path, "/handover") {
+				return fault{}
+			}
+			b.server.serve(t.Context(), http.MethodDelete, "/v1/locks/x", l.Key(), nil) // the successor has it
+			return fault{lost: true}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantErr(t, l.HandOver(ctx, "next"), ErrUnknown)
+		time.Sleep(maxBackoff * 3 / 2) // less than until the next renewal
+		wantErr(t, l.Err(), ErrLost)
+	})
 }

@@ -28,8 +28,9 @@ type Done struct {
 // [Keep]). With [Every] or [Cron] it is once for each slot of the schedule.
 //
 // do runs in the goroutine of the caller. Its context ends with ctx, and when the claim is lost. What it returns is at most 16 KiB of
-// text. If it returns an error, or panics, the attempt has failed: whoever waits has a turn, after [RetryDelay] and as long as there
-// are attempts left ([MaxAttempts]), and Once returns that error. It does not begin again by itself.
+// text; of anything else the task is done without a result, and the error is [ErrRefused]. If it returns an error, or panics, the
+// attempt has failed: whoever waits has a turn, after [RetryDelay] and as long as there are attempts left ([MaxAttempts]; but see
+// [AtMostOnce]), and Once returns that error. It does not begin again by itself.
 //
 // Other errors: [ErrHeld] if somebody is at it, or the next attempt may not begin yet, and the time of [Wait] has passed; [ErrFailed] if
 // no attempt is left; [ErrUnsettled] (see [AtMostOnce]); [ErrLost] if the claim was lost, so that somebody else may do the task as well; and
@@ -190,22 +191,24 @@ func (c *Claim) run(ctx context.Context, do func(context.Context, *Claim) (strin
 	returned := false
 	defer func() {
 		if !returned { // it panics, or ends the goroutine; that goes on afterwards
-			_ = c.fail(ctx, "the function did not return")
+			_ = c.failed(ctx, errDidNotReturn)
 		}
 	}()
 	text, err := do(work, c)
 	returned = true
-	if err == nil {
-		err = c.complete(ctx, text)
-		if err == nil {
-			return &Done{Result: text, Mine: true, Attempt: c.Attempt, Owner: c.body.Owner, Token: c.token}, nil
+	if err != nil {
+		if failed := c.failed(ctx, err); failed != nil {
+			return nil, errors.Join(err, wrap("report the failure", failed))
 		}
-		if !errors.Is(err, ErrRefused) {
-			return nil, err
-		}
+		return nil, err
 	}
-	if failed := c.fail(ctx, err.Error()); failed != nil {
-		return nil, errors.Join(err, wrap("report the failure", failed))
+	err = c.complete(ctx, text)
+	if errors.Is(err, ErrRefused) && text != "" {
+		// It is done all the same, and must not be done again for the sake of a text.
+		err = fmt.Errorf("it is done, but its result cannot be kept: %w", errors.Join(err, c.complete(ctx, "")))
 	}
-	return nil, err
+	if err != nil {
+		return nil, err
+	}
+	return &Done{Result: text, Mine: true, Attempt: c.Attempt, Owner: c.body.Owner, Token: c.token}, nil
 }

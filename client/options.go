@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -200,7 +201,15 @@ func (d waitOption) applyTask(o *taskOptions) { o.wait = time.Duration(d) }
 func Shared() LockOption { return lockOption(func(o *lockOptions) { o.shared = true }) }
 
 // Slots makes the lock a semaphore with n permits and acquires one. All users of the lock must say the same n.
-func Slots(n int) LockOption { return lockOption(func(o *lockOptions) { o.slots = n }) }
+func Slots(n int) LockOption { return lockOption(func(o *lockOptions) { o.slots = given(n) }) }
+
+// given makes a number of slots that is none negative, so that it is refused and does not count as none being given.
+func given(n int) int {
+	if n < 1 {
+		return -1
+	}
+	return n
+}
 
 // SharedFor acquires some locks of a set as a reader.
 func SharedFor(names ...string) LockOption {
@@ -209,7 +218,7 @@ func SharedFor(names ...string) LockOption {
 
 // SlotsFor acquires one of n permits of some locks of a set.
 func SlotsFor(n int, names ...string) LockOption {
-	return lockOption(func(o *lockOptions) { o.kindFor(names, wantedName{Slots: n}) })
+	return lockOption(func(o *lockOptions) { o.kindFor(names, wantedName{Slots: given(n)}) })
 }
 
 func (o *lockOptions) kindFor(names []string, kind wantedName) {
@@ -255,6 +264,14 @@ func (o *lockOptions) check(names []string) error {
 		return refuse("a semaphore has no shared mode")
 	case o.slots < 0:
 		return refuse("slots must be 1 or more")
+	}
+	for name, kind := range o.kinds {
+		switch {
+		case !slices.Contains(names, name):
+			return refuse(fmt.Sprintf("%.80q is not among the locks that are asked for", name))
+		case kind.Slots < 0:
+			return refuse("slots must be 1 or more")
+		}
 	}
 	if err := o.sessionOptions.check(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,32 @@ func TestRealAtMostOnce(t *testing.T) {
 	wantErr(t, err, client.ErrUnsettled)
 }
 
+// An error says that something may have been done, unless it says that nothing was.
+func TestRealAtMostOnceFails(t *testing.T) {
+	t.Parallel()
+	c, ctx := open(t), within(t)
+	oops := errors.New("oops")
+	for name, why := range map[string]error{"unsure": oops, "sure": fmt.Errorf("no money: %w", client.ErrNotDone), "panic": nil} {
+		func() {
+			defer func() { _ = recover() }()
+			_, err := c.Once(ctx, name, func(context.Context, *client.Claim) (string, error) {
+				if why == nil {
+					panic(oops)
+				}
+				return "", why
+			}, client.AtMostOnce())
+			wantErr(t, err, why)
+		}()
+		want := client.TaskUnknown
+		if errors.Is(why, client.ErrNotDone) {
+			want = client.TaskOpen
+		}
+		if info := must[*client.TaskInfo](t)(c.Task(ctx, name)); info.Status != want {
+			t.Errorf("%s: %+v", name, info)
+		}
+	}
+}
+
 func TestRealKeepAndDelays(t *testing.T) {
 	t.Parallel()
 	c, ctx := open(t), within(t)
@@ -116,6 +143,13 @@ func TestRealKeepAndDelays(t *testing.T) {
 	}
 	if n != 2 {
 		t.Errorf("%d runs", n)
+	}
+	n = 0
+	for range 2 {
+		_ = must[*client.Done](t)(c.Once(ctx, "for good", works, client.Keep(-1)))
+	}
+	if n != 1 {
+		t.Errorf("what is kept for good was done %d times", n)
 	}
 	boom := errors.New("boom")
 	fails := func(context.Context, *client.Claim) (string, error) { return "", boom }
@@ -239,5 +273,27 @@ func TestRealLostAnswers(t *testing.T) {
 	wantErr(t, err, boom)
 	if info := must[*client.TaskInfo](t)(c.Task(ctx, "f")); info.Status != client.TaskOpen || info.Attempt != 1 {
 		t.Errorf("task %+v", info)
+	}
+}
+
+// A program that was started anew opens its session again, and does not know the numbers that it used before.
+func TestRealSessionOpenedAgain(t *testing.T) {
+	url, stop := serve()
+	t.Cleanup(stop)
+	ctx, id := within(t), client.NewKey()
+	s := must[*client.Session](t)(dial(t, url).Open(ctx, client.Key(id)))
+	for range 100 { // more than the server remembers
+		unlock(t, must[*client.Lease](t)(s.Lock(ctx, "a")))
+	}
+	kept := must[*client.Lease](t)(s.Lock(ctx, "kept"))
+	c := dial(t, url)
+	s = must[*client.Session](t)(c.Open(ctx, client.Key(id)))
+	again := must[*client.Lease](t)(s.Lock(ctx, "kept"))
+	if again.Token() != kept.Token() {
+		t.Error("it is not one session")
+	}
+	unlock(t, must[*client.Lease](t)(s.Lock(ctx, "a")))
+	if info := must[*client.LockInfo](t)(c.Get(ctx, "a")); info.Held {
+		t.Error("it was not unlocked")
 	}
 }

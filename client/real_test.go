@@ -304,9 +304,25 @@ func TestRealOnceFails(t *testing.T) {
 	}
 	_, err = c.Task(ctx, "none")
 	wantErr(t, err, client.ErrNoTask)
-	long := make([]byte, 20<<10)
-	_, err = c.Once(ctx, "long", func(context.Context, *client.Claim) (string, error) { return string(long), nil })
-	wantErr(t, err, client.ErrRefused)
+	for i, result := range []string{strings.Repeat("x", 20<<10), "\x1b[1m", "\x00"} { // it is done all the same
+		name := fmt.Sprintf("done %d", i)
+		works := func(context.Context, *client.Claim) (string, error) { return result, nil }
+		_, err = c.Once(ctx, name, works, client.AtMostOnce())
+		wantErr(t, err, client.ErrRefused)
+		if info := must[*client.TaskInfo](t)(c.Task(ctx, name)); info.Status != client.TaskDone || info.Result != "" {
+			t.Errorf("after %.9q: %+v", result, info)
+		}
+	}
+	for i, why := range []string{"a\r\n\x1b[31mb\x00\xff", strings.Repeat("ö", 20<<10), "x" + strings.Repeat("ö", 20<<10)} {
+		name := fmt.Sprintf("odd %d", i)
+		_, err = c.Once(ctx, name, func(context.Context, *client.Claim) (string, error) { return "", errors.New(why) })
+		if errors.Is(err, client.ErrRefused) {
+			t.Errorf("%.9q cannot be reported: %v", why, err)
+		}
+		if info := must[*client.TaskInfo](t)(c.Task(ctx, name)); info.Status != client.TaskOpen || info.Error == "" {
+			t.Errorf("after %.9q: %.99v", why, info)
+		}
+	}
 }
 
 func TestRealSchedule(t *testing.T) {

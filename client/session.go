@@ -116,6 +116,10 @@ func (s *Session) number(r *request) {
 	}
 }
 
+// skip passes over numbers that the session has seen before it was opened here: it was opened with its id again. Of those the server
+// remembers the last ones only; the steps grow, so that also many are soon passed over.
+func (s *Session) skip() { s.numbers.Add(s.numbers.Load()) }
+
 // take makes a lease live by the session.
 func (s *Session) take(l *Lease) error {
 	if !l.keeper.startUnder(s.keeper) {
@@ -262,6 +266,8 @@ func givenBack(before error, res result) error {
 		return nil
 	case res.err == nil && res.unsure && errors.Is(res.problem, ErrLost):
 		return nil // gone by an attempt whose answer was lost
+	case res.err != nil && !errors.Is(res.err, ErrClosed):
+		return both(ErrUnknown, res.err)
 	}
 	return res.fault()
 }

@@ -25,8 +25,8 @@ type taskOption func(*taskOptions)
 func (f taskOption) applyTask(o *taskOptions) { f(o) }
 
 // Keep is how long the record of a task stays when it is over: as long as it is there, the task is not done again. 0 forgets it at
-// once. Without it, it stays for good.
-func Keep(d time.Duration) TaskOption { return taskOption(func(o *taskOptions) { o.keep = max(d, 0) }) }
+// once. Negative, or without it, it stays for good.
+func Keep(d time.Duration) TaskOption { return taskOption(func(o *taskOptions) { o.keep = d }) }
 
 // MaxAttempts bounds how often a task is begun, over all machines. Attempts whose claimant was lost count.
 func MaxAttempts(n int) TaskOption { return taskOption(func(o *taskOptions) { o.maxAttempts = n }) }
@@ -36,8 +36,9 @@ func RetryDelay(d time.Duration) TaskOption {
 	return taskOption(func(o *taskOptions) { o.retryDelay = d })
 }
 
-// AtMostOnce is for what must rather not be done than done twice: when the claimant is lost, nobody is given the task, and Once
-// returns [ErrUnsettled] until an operator has settled it.
+// AtMostOnce is for what must rather not be done than done twice: when the claimant is lost, or its function
+// returns an error or panics, nobody is given the task, and Once returns [ErrUnsettled] until an operator has settled it. An error that is
+// [ErrNotDone] says that nothing was done: then others can do the task.
 func AtMostOnce() TaskOption { return taskOption(func(o *taskOptions) { o.atMostOnce = true }) }
 
 // Every makes it a task for each slot of so many seconds, counted from the beginning of 1970, UTC. Once then does it, or finds it

@@ -32,6 +32,11 @@ func (s *Server) forwardAuth(c *call) error {
 	case len(names) == 1:
 		return s.passFence(c, names[0])
 	}
+	for other := range q {
+		if other != "auth" { // a name that was misspelt must not leave the choice to the proxy's client
+			return failField("name", "The parameter name is missing, though there are others.")
+		}
+	}
 	return s.passFence(c, "")
 }
 

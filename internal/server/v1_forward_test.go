@@ -110,6 +110,8 @@ func TestForwardAuth(t *testing.T) {
 		{403, CodeStaleToken, "/v1/forward-auth?name=caf%C3%A9+/1", []string{"Lock-Token", token, "Lock-Name", "x"}},
 		{400, CodeInvalidField, "/v1/forward-auth?name=x&name=x", []string{"Lock-Token", token}},
 		{400, CodeInvalidField, "/v1/forward-auth?name=", []string{"Lock-Token", token, "Lock-Name", name}},
+		{400, CodeInvalidField, "/v1/forward-auth?Name=x", []string{"Lock-Token", token, "Lock-Name", name}},
+		{400, CodeInvalidField, "/v1/forward-auth?lock=x&auth=", []string{"Lock-Token", token, "Lock-Name", name}},
 		{400, CodeInvalidRequest, "/v1/forward-auth?name=x;y", []string{"Lock-Token", token}},
 		{400, CodeInvalidName, "/v1/forward-auth?name=..", []string{"Lock-Token", token}},
 		{404, CodeNotFound, "/v1/forward-authx", []string{"Lock-Token", token, "Lock-Name", name}},

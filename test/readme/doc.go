@@ -1,18 +1,3 @@
-// Package readme runs what the documents tell their readers to type, and compares what comes out with what they promise.
-// There is no code here but tests.
-//
-// A block of sh, python or go (a whole program) that follows the line
-//
-//	<!-- run -->
-//
-// is run against a real server; the blocks of one document run in order on one server, each in a shell of its own.
-// "127.0.0.1:7333" stands for that server's address and "bin/doubledutch" for the program; what a block starts itself in the
-// background, on ports 7340 to 7359, ends with it. A comment that begins with an
-// arrow promises output, on the line of a command or below it:
-//
-//	curl -s http://127.0.0.1:7333/getLock/a     # → false  (somebody has it)
-//
-// Words in parentheses, two spaces behind the promise, only explain it. "…" stands for any text within a line. Everything
-// that a block prints must be promised: in a shell block, what was printed since the promise before; in a Python or Go block,
-// all promises (of Go behind //) together, line by line.
+// Package readme runs what the documents tell their readers to type, and compares what comes out with what they promise; package
+// document says how. There is no code here but tests.
 package readme

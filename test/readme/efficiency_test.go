@@ -6,24 +6,26 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/doubledutch-lock/doubledutch/test/document"
 )
 
 const efficiencyPage = "docs/efficiency-mode.md"
 
 // clients are the examples of the page, by language.
-func clients(t *testing.T) map[string]block {
+func clients(t *testing.T) map[string]document.Block {
 	t.Helper()
 	text, err := os.ReadFile("../../" + efficiencyPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := findBlocks(strings.ReplaceAll(string(text), "<!-- client -->", runMark))
+	blocks, err := document.Find(strings.ReplaceAll(string(text), "<!-- client -->", document.RunMark))
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]block{}
+	found := map[string]document.Block{}
 	for _, b := range blocks {
-		found[b.language] = b
+		found[b.Language] = b
 	}
 	if len(found) != 2 || len(blocks) != 2 {
 		t.Fatalf("the page has %d clients", len(blocks))
@@ -34,20 +36,20 @@ func clients(t *testing.T) map[string]block {
 // dialects say how a client is used, and what runs it.
 var dialects = map[string]struct {
 	get, release string // with the name; with name, server and key
-	run          func(h *house, code []string) (string, error)
+	run          func(h *document.House, code []string) (string, error)
 }{
 	"python": {
 		get: `got = get_lock("%s"); print(*(got or ["false"]))`, release: `print(str(release_lock("%s", "%s", "%s")).lower())`,
-		run: func(h *house, code []string) (string, error) {
-			if h.python == "" {
-				return "", fmt.Errorf("%w: there is no python3 with the module requests", errSkip)
+		run: func(h *document.House, code []string) (string, error) {
+			if h.Python == "" {
+				return "", fmt.Errorf("%w: there is no python3 with the module requests", document.ErrSkip)
 			}
-			return h.execute(code, h.python, "-")
+			return h.Execute(code, h.Python, "-")
 		},
 	},
 	"sh": {
 		get: `get_lock "%s"`, release: `release_lock "%s" "%s" "%s" | sed s/released/true/`,
-		run: func(h *house, code []string) (string, error) { return h.execute(code, "sh") },
+		run: func(h *document.House, code []string) (string, error) { return h.Execute(code, "sh") },
 	},
 }
 
@@ -57,22 +59,22 @@ func TestEfficiencyMode(t *testing.T) {
 	for language, client := range clients(t) {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
-			stop, h := make([]func(), 3), (*house)(nil)
+			stop, h := make([]func(), 3), (*document.House)(nil)
 			var at [3]string
 			for i := range at {
-				h, stop[i] = startStoppable(t)
-				at[i] = "http://" + h.address
+				h, stop[i] = document.StartStoppable(t, program)
+				at[i] = "http://" + h.Address
 			}
 			d := dialects[language]
 			// do runs one more line behind the client, whose list has the servers in that order.
 			do := func(line string, order ...int) string {
 				t.Helper()
-				code := strings.Join(client.code, "\n")
+				code := strings.Join(client.Code, "\n")
 				for i, server := range order {
 					code = strings.ReplaceAll(code, fmt.Sprintf("http://127.0.0.1:733%d", i+1), at[server])
 				}
 				out, err := d.run(h, append(strings.Split(code, "\n"), line))
-				if errors.Is(err, errSkip) {
+				if errors.Is(err, document.ErrSkip) {
 					t.Skip(err)
 				}
 				if err != nil {

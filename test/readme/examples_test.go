@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/doubledutch-lock/doubledutch/test/document"
 )
 
 // example runs a script of examples/ against a server of its own, and returns the lines that it printed, sorted: who is first
@@ -19,16 +21,16 @@ func example(t *testing.T, script string, needs ...string) []string {
 		}
 	}
 	h := startServer(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), document.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", filepath.Join("..", "..", "examples", script))
-	for _, v := range environment() {
+	for _, v := range document.Environment() {
 		if path, ok := strings.CutPrefix(v, "PATH="); ok {
-			v = "PATH=" + filepath.Dir(h.program) + ":" + path
+			v = "PATH=" + filepath.Dir(h.Program) + ":" + path
 		}
 		cmd.Env = append(cmd.Env, v)
 	}
-	cmd.Env = append(cmd.Env, "DOUBLEDUTCH_SERVER=http://"+h.address)
+	cmd.Env = append(cmd.Env, "DOUBLEDUTCH_SERVER=http://"+h.Address)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

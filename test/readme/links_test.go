@@ -36,7 +36,7 @@ func anchors(text string) map[string]bool {
 func TestLinksLeadSomewhere(t *testing.T) {
 	const root = "../.."
 	var pages []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "clients/*/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "docs/guides/*.md", "clients/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)

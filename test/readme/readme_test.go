@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/doubledutch-lock/doubledutch/test/document"
 )
 
 // program is the built binary.
@@ -23,9 +24,8 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	program = filepath.Join(dir, "doubledutch")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/doubledutch")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+	if err := document.Build(program); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
@@ -37,7 +37,7 @@ var documents = []struct {
 	path   string
 	blocks map[string]int
 }{
-	{"README.md", map[string]int{"sh": 4, "python": 1}},
+	{"README.md", map[string]int{"sh": 4, "python": 2}},
 	{"docs/api.md", map[string]int{"sh": 10, "python": 1}},
 	{"docs/clients-go.md", map[string]int{"go": 7}},
 	{"docs/fencing.md", map[string]int{"sh": 1}},
@@ -56,46 +56,15 @@ func TestDocumentsAreTrue(t *testing.T) {
 	for _, d := range documents {
 		t.Run(strings.ReplaceAll(d.path, "/", "_"), func(t *testing.T) {
 			t.Parallel()
-			blocks := read(t, d.path)
-			count := map[string]int{}
-			for _, b := range blocks {
-				count[b.language]++
-			}
-			for language, least := range d.blocks {
-				if count[language] < least {
-					t.Fatalf("only %d blocks of %s are marked as runnable, of at least %d", count[language], language, least)
-				}
-			}
-			h := startServer(t)
-			for _, b := range blocks {
-				t.Run(fmt.Sprintf("line_%d", b.line), func(t *testing.T) { check(t, h, &b) })
-			}
+			document.Test(t, startServer(t), d.path, d.blocks)
 		})
 	}
 }
 
-func read(t *testing.T, path string) []block {
+// startServer is document.Start with the built binary.
+func startServer(t *testing.T) *document.House {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := findBlocks(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return blocks
-}
-
-func check(t *testing.T, h *house, b *block) {
-	t.Helper()
-	err := h.run(b)
-	switch {
-	case errors.Is(err, errSkip):
-		t.Skip(err)
-	case err != nil:
-		t.Error(err)
-	}
+	return document.Start(t, program)
 }
 
 // TestUntruthIsFound shows that a document that promises something wrong fails.
@@ -120,31 +89,13 @@ func TestUntruthIsFound(t *testing.T) {
 		{"another language", "sql", "SELECT 1; # → 1", "cannot be run"},
 	} {
 		t.Run(lie.name, func(t *testing.T) {
-			err := h.run(&block{line: 1, language: lie.language, code: strings.Split(lie.code, "\n")})
-			if errors.Is(err, errSkip) {
+			err := h.Run(&document.Block{Line: 1, Language: lie.language, Code: strings.Split(lie.code, "\n")})
+			if errors.Is(err, document.ErrSkip) {
 				t.Skip(err)
 			}
 			if err == nil || !strings.Contains(err.Error(), lie.complaint) {
 				t.Errorf("got %v, want a complaint that says %q", err, lie.complaint)
 			}
 		})
-	}
-}
-
-func TestFindBlocks(t *testing.T) {
-	text := strings.Join([]string{
-		"```sh", "not run", "```", runMark, "```sh", "echo 1  # → 1  (one)", "```", "text", runMark, "", "```python", "```",
-	}, "\n")
-	blocks, err := findBlocks(text)
-	if err != nil || len(blocks) != 2 || blocks[0].line != 6 || blocks[1].language != "python" {
-		t.Fatalf("got %+v, %v", blocks, err)
-	}
-	if p := blocks[0].promises(); len(p) != 1 || len(p[0].want) != 1 || p[0].want[0] != "1" {
-		t.Errorf("got the promises %+v", p)
-	}
-	for _, broken := range []string{runMark, runMark + "\ntext", runMark + "\n```sh\necho"} {
-		if _, err := findBlocks(broken); err == nil {
-			t.Errorf("%q has no runnable block", broken)
-		}
 	}
 }

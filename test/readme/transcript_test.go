@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"regexp"
 	"testing"
+
+	"github.com/doubledutch-lock/doubledutch/test/document"
 )
 
 // transcripts are the scripts of the directory examples that run against a server, with what they must print, in this order.
@@ -29,10 +31,10 @@ func TestTranscripts(t *testing.T) {
 				t.Skip("SKIP: there is no bash")
 			}
 			h := startServer(t)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), document.Patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, "bash", "../../examples/"+name)
-			cmd.Env = append(environment(), "DOUBLEDUTCH_SERVER=http://"+h.address, "BIN="+h.program)
+			cmd.Env = append(document.Environment(), "DOUBLEDUTCH_SERVER=http://"+h.Address, "BIN="+h.Program)
 			var out, complaints bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &complaints
 			if err := cmd.Run(); err != nil {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import protocol
 from .errors import Deadlock, Held, LeaseLost, Problem, Refused, Unavailable, Unknown
@@ -151,6 +151,20 @@ def give_up(s: Settings, request: Request) -> Flow[None]:
         pass  # it expires, or loses its place, by itself
 
 
+def leave(s: Settings, ask: Ask) -> Flow[None]:
+    """Gives up what an acquire may have left behind that did not come to its end. Nobody has begun to work on a task: its attempt is
+    reported to have failed, so that also one that is done at most once can be done by others; if it is no claim, the place is given up."""
+    if ask.target.is_task:
+        report = protocol.fail(ask.target, ask.key, "it was given up before it had begun")
+        try:
+            answered = yield from call(s, report, GIVE_UP_WITHIN, GIVE_UP_WITHIN / min(len(s.endpoints), 2))
+        except Unavailable:
+            return
+        if answered.problem is None:
+            return
+    yield from give_up(s, protocol.release(ask.key))
+
+
 def open_session(s: Settings, session: str, ttl: float, owner: str, metadata: Optional[str]) -> Flow[Validity]:
     """Opens a session."""
     request = protocol.open_session(session, ttl, owner, metadata)
@@ -176,6 +190,7 @@ class Keeping:
     request: Request  # renews it
     on_asked: Optional[Callable[[Dict[str, Any]], object]] = None
     asked: Optional[Dict[str, Any]] = None
+    review: Optional[Callable[[], Flow[None]]] = None  # looks, after each renewal, what of it is still there
 
 
 def keep(s: Settings, k: Keeping) -> Flow[None]:
@@ -186,10 +201,43 @@ def keep(s: Settings, k: Keeping) -> Flow[None]:
         while k.validity.remaining() > 0:
             try:
                 yield from renew_once(s, k)
+                if k.review is not None:
+                    yield from k.review()
                 break
             except (Unavailable, Refused) as error:
                 k.validity.note(str(error))
             yield from sleep_until(s, s.clock() + min(0.5, k.validity.remaining() / 4 + 0.01))
+
+
+@dataclass
+class Member:
+    """A lock that a session holds, and what to do when it is gone although the session goes on."""
+
+    token: int
+    renewal: Request
+    lose: Callable[[Problem], object]
+
+
+def review(s: Settings, session: str, validity: Validity, members: List[Member]) -> Flow[None]:
+    """Finds out which locks of a session were broken by an operator, which its renewals do not tell."""
+    if not members:
+        return
+    try:
+        answered = yield from call(s, protocol.show_session(session), validity.remaining() / 4, s.try_timeout)
+        locks = answered.members.get("locks")
+        if answered.problem is not None or not isinstance(locks, list) or answered.members.get("key_count", 0) > len(locks):
+            return  # it may be one that is not shown
+        held = {lock.get("token") for lock in locks if lock.get("held")}
+        for member in members:
+            if member.token in held:
+                continue
+            # Only this answer counts: what was shown may be older than the grant.
+            answered = yield from call(s, member.renewal, validity.remaining() / 4, s.try_timeout)
+            problem = answered.problem
+            if problem is not None and problem.status in (404, 409):
+                member.lose(problem)
+    except Unavailable:
+        pass  # after the next renewal it is looked again
 
 
 def renew_once(s: Settings, k: Keeping, request: Optional[Request] = None) -> Flow[bool]:
@@ -212,9 +260,9 @@ def renew_once(s: Settings, k: Keeping, request: Optional[Request] = None) -> Fl
     raise Refused(problem)
 
 
-def release(s: Settings, request: Request, validity: Validity, what: str) -> Flow[None]:
-    """Ends a hold or a session. Raises LeaseLost if it turns out to have ended before. A server that cannot be reached is no error: then the
-    hold ends by itself."""
+def release(s: Settings, request: Request, validity: Validity, what: str, own: bool = True) -> Flow[None]:
+    """Ends a hold or a session; `own`: the validity is its own, and not that of its session. Raises LeaseLost if it turns out to have
+    ended before. A server that cannot be reached is no error: then the hold ends by itself."""
     why = validity.why_lost()
     try:
         answered = yield from call(s, request, min(s.patience, max(validity.remaining(), GIVE_UP_WITHIN)), s.try_timeout)
@@ -226,5 +274,6 @@ def release(s: Settings, request: Request, validity: Validity, what: str) -> Flo
         return  # after a repetition, "not held" means that it is done
     problem = answered.problem
     if problem.status in (404, 409):
-        validity.lose(str(problem), problem)
+        if own:
+            validity.lose(str(problem), problem)
         raise LeaseLost(f"{what} was lost before it was released: {problem}", problem)

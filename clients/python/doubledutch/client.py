@@ -8,7 +8,7 @@ import ssl
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, cast
 
 from . import protocol, tasks
-from .acquiring import Ask, Place, acquire, give_up
+from .acquiring import Ask, Place, acquire, leave
 from .errors import Held, Refused
 from .events import Events, Subscription
 from .flow import Answered, Flow, call, log, make_settings
@@ -237,7 +237,7 @@ class Client:
 
     def _leave(self, ask: Ask) -> None:
         if ask.pending:
-            self._runner.run(give_up(self._settings, protocol.release(ask.key)))
+            self._runner.run(leave(self._settings, ask))
 
     def _do_once(
         self, name: str, ask: Ask, plan: Plan, function: Callable[[], Any], on_lost: Optional[Callable[[Claim], object]]

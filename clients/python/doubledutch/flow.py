@@ -131,6 +131,7 @@ def call(
         reply: Reply = yield Send(s.endpoints[at], request, max(min(timeout, give_up - sent), 0.001) + poll, stream)
         give_up += min(s.clock() - sent, poll)
         verdict = _judge(reply)
+        unknown = unknown or isinstance(reply, Answer) and reply.repeated
         if isinstance(verdict, dict):
             assert isinstance(reply, Answer)
             return Answered(reply, verdict, sent, unknown)

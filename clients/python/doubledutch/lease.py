@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 
 from . import protocol
-from .acquiring import Ask, Got, Keeping, Place, give_up, open_session, release
-from .errors import Held, Refused
-from .flow import GIVE_UP_WITHIN, call
+from .acquiring import Ask, Got, Keeping, Member, Place, give_up, open_session, release, review
+from .errors import Held, LeaseLost, Problem, Refused
+from .flow import GIVE_UP_WITHIN, Flow, call
 from .protocol import Names, Target
 from .running import Keeper, Runner
 from .tasks import report_progress
@@ -37,6 +37,8 @@ class _Held:
         self._keeper: Optional[Keeper] = None
         self._ending = threading.Lock()  # guards _ended
         self._ended = False
+        self._session: Optional[_Held] = None  # that it is held by
+        self._broken: Optional[Problem] = None  # why it is gone although its session goes on
 
     def _start(self, renewal: Request, on_lost: Optional[Callable[[Any], object]], on_asked: Optional[Callable[[Asked], object]]) -> None:
         self._keeping = Keeping(self._what, self._validity, renewal, on_asked)
@@ -46,15 +48,28 @@ class _Held:
     @property
     def lost(self) -> bool:
         """Whether it is lost; once lost it stays so. After the release it says how it was then, or becomes true with time."""
-        return bool(self._validity.why_lost())
+        return bool(self._why_lost())
 
     def remaining(self) -> float:
-        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost."""
-        return self._validity.remaining()
+        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost or released."""
+        return 0.0 if self._is_over() or self._broken else self._validity.remaining()
 
     def check(self) -> None:
-        """Raises LeaseLost if it is lost. Asks nobody: it costs a microsecond."""
-        self._validity.check(self._what)
+        """Raises LeaseLost if it is lost or released. Asks nobody: it costs a microsecond."""
+        why = self._why_lost()
+        if why:
+            raise LeaseLost(f"{self._what} is lost: {why}", self._broken or self._validity.problem)
+        if self._is_over():
+            raise LeaseLost(f"{self._what} was released")
+
+    def _why_lost(self) -> str:
+        return self._validity.why_lost() or (str(self._broken) if self._broken else "")
+
+    def _break(self, problem: Problem) -> None:
+        self._broken = problem
+
+    def _is_over(self) -> bool:
+        return self._ended or (self._session is not None and self._session._ended)
 
     def _request_to_end(self) -> Request:
         raise NotImplementedError
@@ -71,7 +86,9 @@ class _Held:
         if self._keeper is not None:
             self._keeper.stop()
         _held.discard(self)
-        self._runner.run(release(self._runner.settings, self._request_to_end(), self._validity, self._what))
+        self._runner.run(
+            release(self._runner.settings, self._request_to_end(), self._validity, self._what, self._session is None)
+        )
 
     def _settled(self) -> None:
         """Notes that it has ended otherwise than by release."""
@@ -122,6 +139,7 @@ class Lease(_Held):
         assert validity is not None
         super().__init__(runner, f"the lock {', '.join(map(repr, ask.target.names))}", validity)
         self.names, self.token, self.key = ask.target.names, got.members["token"], ask.key
+        self._target = ask.target
 
     @property
     def name(self) -> str:
@@ -134,7 +152,8 @@ class Lease(_Held):
         return self._keeping.asked if self._keeping else None
 
     def hand_over(self, to: str) -> None:
-        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept."""
+        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept.
+        What the lock protects must have come to rest before: the successor may be at work when this returns."""
         self.check()
         request = protocol.hand_over(self.name, self.key, to)
         answered = self._runner.run(call(self._runner.settings, request, self._runner.settings.patience, self._runner.settings.try_timeout))
@@ -142,6 +161,9 @@ class Lease(_Held):
         if problem is not None and not (answered.repeated and problem.code == "not_held"):
             raise Refused(problem)
         self._settled()
+
+    def _as_member(self) -> Member:
+        return Member(self.token, protocol.renew(self._target, self.key), self._break)
 
     def _request_to_end(self) -> Request:
         return protocol.release(self.key)
@@ -182,7 +204,11 @@ class Session(_Held):
             validity = runner.run(open_session(runner.settings, self.id, ttl, owner, metadata))
             super().__init__(runner, "the session", validity)
             self._acquirer, self._ttl = acquirer, ttl
+            self._of_it = threading.Lock()  # guards _leases
+            self._leases: "weakref.WeakSet[Lease]" = weakref.WeakSet()
             self._start(protocol.renew_session(self.id), on_lost, None)
+            assert self._keeping is not None
+            self._keeping.review = self._review
         except BaseException:
             runner.run(give_up(runner.settings, protocol.end_session(self.id)))
             raise
@@ -197,7 +223,11 @@ class Session(_Held):
         self.check()
         target = protocol.lock_target(name, shared, slots)
         common = {"session": self.id, "owner": owner, "metadata": metadata, "lock_delay": lock_delay}
-        return self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
+        lease = self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
+        lease._session = self
+        with self._of_it:
+            self._leases.add(lease)
+        return lease
 
     def try_lock(
         self, name: Names, *, shared: bool = False, slots: Optional[int] = None, owner: Optional[str] = None,
@@ -208,6 +238,11 @@ class Session(_Held):
             return self.lock(name, wait=0, shared=shared, slots=slots, owner=owner, metadata=metadata, lock_delay=lock_delay)
         except Held:
             return None
+
+    def _review(self) -> Flow[None]:
+        with self._of_it:
+            members = [lease._as_member() for lease in self._leases if not lease._ended and lease._broken is None]
+        return review(self._runner.settings, self.id, self._validity, members)
 
     def _request_to_end(self) -> Request:
         return protocol.end_session(self.id)

@@ -128,6 +128,10 @@ def renew_session(session: str) -> Request:
     return post(f"/v1/sessions/{session}/renew", {})
 
 
+def show_session(session: str) -> Request:
+    return Request("GET", f"/v1/sessions/{session}")
+
+
 def end_session(session: str) -> Request:
     return Request("DELETE", f"/v1/sessions/{session}")
 

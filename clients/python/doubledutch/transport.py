@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from .wire import Answer, AnswerReader, Endpoint, Failed, Opened, Reply, Request, WireError
@@ -130,12 +131,14 @@ class Transport:
             reply = self._exchange(kept, endpoint, request, deadline)
             if isinstance(reply, Answer) or time.monotonic() >= deadline:
                 return reply
-            # The server may have closed the connection in this very moment; requests can be repeated without harm.
+            # The server may have closed the connection in this very moment; requests can be repeated without harm. Or it may have
+            # begun with the request, and have ended then.
         try:
             connection = self.connect(endpoint, deadline)
         except (OSError, ValueError) as error:
-            return Failed(_why(error), False)
-        return self._exchange(connection, endpoint, request, deadline, stream)
+            return Failed(_why(error), kept is not None)
+        reply = self._exchange(connection, endpoint, request, deadline, stream)
+        return replace(reply, repeated=True) if kept is not None and isinstance(reply, Answer) else reply
 
     def connect(self, endpoint: Endpoint, deadline: float) -> Connection:
         """Makes a new connection. Raises OSError."""
@@ -182,7 +185,7 @@ class Transport:
                 reader.feed(connection.receive(deadline))
                 if stream and reader.status == 200:
                     given = True
-                    return Opened(reader.status, reader.headers, b"", Stream(connection, reader))
+                    return Opened(reader.status, reader.headers, b"", stream=Stream(connection, reader))
             kept = reader.reusable
             return reader.answer()
         except (OSError, WireError) as error:

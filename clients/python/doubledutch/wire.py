@@ -63,6 +63,8 @@ class Answer:
     status: int
     headers: Dict[str, str]  # names in lower case
     body: bytes
+    repeated: bool = False
+    """The request was sent before over a connection that broke, and may have taken effect then."""
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,43 @@ class FakeTest(FakeCase):
         self.assertRaises(Unknown, run, lambda: main(server.url))
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 
+    def test_nothing_is_believed_in_after_the_release(self) -> None:
+        """Another task may still be at work."""
+        server = self.serve(lock_server)
+
+        async def main() -> None:
+            dd = Client(server.url)
+            lease, session = await dd.lock("a", ttl=600), await dd.session(ttl=600)
+            of_session, released = await session.lock("b"), await session.lock("c")
+            await released.release()
+            await lease.release()
+            of_session.check()
+            await session.release()
+            for over in (lease, released, of_session, session):
+                self.assertRaises(LeaseLost, over.check)
+                self.assertEqual((over.remaining(), over.lost), (0, False))
+
+        run(main)
+
+    def test_a_release_that_broke_a_connection_was_done(self) -> None:
+        """The server has released, and ended; its successor knows nothing of the lock."""
+        ends: List[int] = []
+
+        def act(h: Heard) -> Action:
+            if h.method == "POST":
+                return lock_server(h)
+            ends.append(h.connection)
+            return DROP if len(ends) == 1 else say(404, {"code": "not_held"})
+
+        server = self.serve(act)
+
+        async def main() -> None:
+            lease = await Client(server.url).lock("a", ttl=600)
+            await lease.release()
+
+        run(main)
+        self.assertEqual(ends, [1, 2])
+
     def test_a_cancelled_wait_gives_its_place_up(self) -> None:
         server = self.serve(lambda h: HANG if h.method == "POST" else say(200, {"released": True}))
 
@@ -291,6 +328,21 @@ class ServerTest(unittest.TestCase):
             problem = caught.exception.problem
             assert problem is not None
             self.assertEqual(problem.code, "broken")
+
+        with hasty():
+            run(main)
+
+    def test_a_broken_lease_of_a_session(self) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            async with self.dd.session(ttl=30) as session:
+                with self.assertRaises(LeaseLost) as caught:
+                    async with session.lock(self.name):
+                        await loop.run_in_executor(None, break_hold, self.server.url, self.name.replace("/", "%2F"))
+                        await asyncio.sleep(SOON)
+                assert caught.exception.problem is not None
+                self.assertEqual(caught.exception.problem.code, "broken")
+                session.check()
 
         with hasty():
             run(main)

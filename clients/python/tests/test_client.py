@@ -73,6 +73,33 @@ class TransportTest(FakeCase):
             self.assertTrue(dd.verify("a", 1))
         self.assertEqual(seen, [1, 1, 2, 2, 3])
 
+    def test_a_release_that_broke_a_connection_was_done(self) -> None:
+        """The server has released, and ended; its successor knows nothing of the lock."""
+        ends: List[int] = []
+
+        def act(h: Heard) -> Action:
+            if h.method == "POST":
+                return lock_server(h)
+            ends.append(h.connection)
+            return DROP if len(ends) == 1 else say(404, {"code": "not_held"})
+
+        server = self.serve(act)
+        Client(server.url).lock("a", ttl=600).release()
+        self.assertEqual(ends, [1, 2])
+
+    def test_what_a_broken_connection_has_done_is_unknown(self) -> None:
+        def act(h: Heard) -> Action:
+            if h.path == "/v1/verify":
+                return say(200, {"valid": True})
+            server.close()
+            return DROP
+
+        server = self.serve(act)
+        dd = Client(server.url, patience=0.5)
+        dd.verify("a", 1)
+        self.assertRaises(Unknown, dd.lock, "a", wait=0)
+        self.assertEqual(server.paths(), ["POST /v1/verify", "POST /v1/locks/a"])
+
     def test_the_other_server_is_asked_with_the_same_key(self) -> None:
         good = self.serve(lock_server)
         for trouble in (DROP, HANG, raw(b"SSH-2.0\r\n\r\n"), raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
@@ -121,7 +148,40 @@ class TransportTest(FakeCase):
         self.assertEqual(server.heard[-1].headers["lock-key"], server.heard[0].body["key"])
 
 
+    def test_the_give_up_of_a_task_that_nobody_has_begun(self) -> None:
+        """Released, one that is done at most once would be lost."""
+        for claimed, more in ((200, []), (409, ["DELETE /v1/holds"])):
+            with self.subTest(claimed=claimed):
+                now = [0.0]
+
+                def act(h: Heard, claimed: int = claimed, now: List[float] = now) -> Action:
+                    if h.path == "/v1/tasks/t":
+                        now[0] += 100  # more than the patience
+                        return DROP
+                    return say(claimed, {"status": "open"} if claimed == 200 else {"code": "not_claimant"})
+
+                server = self.serve(act)
+                dd = Client(server.url)
+                dd._settings.clock = lambda now=now: now[0]  # type: ignore[misc]
+                self.assertRaises(Unknown, dd.once("t", at_most_once=True)(lambda: None))
+                self.assertEqual(server.paths(), ["POST /v1/tasks/t", "POST /v1/tasks/t/fail", *more])
+                self.assertEqual(server.heard[1].body["key"], server.heard[0].body["key"])
+
+
 class LockTest(FakeCase):
+    def test_nothing_is_believed_in_after_the_release(self) -> None:
+        """Another thread may still be at work."""
+        dd = Client(self.serve(lock_server).url)
+        lease, session = dd.lock("a", ttl=600), dd.session(ttl=600)
+        of_session, released = session.lock("b"), session.lock("c")
+        released.release()
+        lease.release()
+        of_session.check()
+        session.release()
+        for over in (lease, released, of_session, session):
+            self.assertRaises(LeaseLost, over.check)
+            self.assertEqual((over.remaining(), over.lost), (0, False))
+
     def test_a_block(self) -> None:
         server = self.serve(lock_server)
         with Client(server.url, owner="me", api_key="s3cret").lock("a/b", ttl=600, metadata="why", lock_delay=2) as lease:

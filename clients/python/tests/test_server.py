@@ -182,6 +182,22 @@ class SessionTest(ServerCase):
                 self.assertEqual({step["owner"] for step in caught.exception.cycle}, {"one", "two"})
             waits.result()
 
+    def test_a_broken_lease_of_a_session(self) -> None:
+        broken, other = self.name + "-1", self.name + "-2"
+        with hasty(), self.dd.session(ttl=30) as session, session.lock(other) as kept:
+            with self.assertRaises(LeaseLost) as caught, session.lock(broken) as lease:
+                break_hold(self.server.url, broken)
+                eventually("the loss", lambda: lease.lost)
+                self.assertEqual(lease.remaining(), 0)
+                lease.check()
+            assert caught.exception.problem is not None
+            self.assertEqual(caught.exception.problem.code, "broken")
+            lease = session.lock(broken)
+            break_hold(self.server.url, broken)
+            self.assertRaises(LeaseLost, lease.release)
+            kept.check()
+            session.check()
+
     def test_a_session_that_ended(self) -> None:
         lost: List[Any] = []
         with hasty(), self.assertRaises(LeaseLost):

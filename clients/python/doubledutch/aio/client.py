@@ -8,7 +8,7 @@ import ssl
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, cast
 
 from .. import protocol, tasks
-from ..acquiring import Ask, Got, Place, acquire, give_up
+from ..acquiring import Ask, Got, Place, acquire, leave
 from ..errors import Held, Refused
 from ..events import Subscription
 from ..flow import call, log, make_settings
@@ -243,7 +243,7 @@ class Client:
             return await self._runner.run(acquire(self._settings, ask))
         except BaseException:
             if ask.pending:
-                await self._runner.finish(give_up(self._settings, protocol.release(ask.key)))
+                await self._runner.finish(leave(self._settings, ask))
             raise
 
     async def _do_once(

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Awaitable, Callable, Dict, Generator, Generic, Optional, Tuple, Type, TypeVar
 
 from .. import protocol
-from ..acquiring import Ask, Got, Keeping, Place, give_up, open_session, release
-from ..errors import Held, LeaseLost, Refused
-from ..flow import call
+from ..acquiring import Ask, Got, Keeping, Member, Place, give_up, open_session, release, review
+from ..errors import Held, LeaseLost, Problem, Refused
+from ..flow import Flow, call
 from ..protocol import Names, Target
 from ..tasks import report_progress
 from ..validity import Validity
@@ -67,6 +67,8 @@ class _Held:
         self._guard = Guard()
         self._dependents: "weakref.WeakSet[_Held]" = weakref.WeakSet()  # are lost together with it
         self._ended = False
+        self._session: Optional[_Held] = None  # that it is held by
+        self._broken: Optional[Problem] = None  # why it is gone although its session goes on
 
     def _start(self, renewal: Request, on_lost: Optional[Callable[[Any], object]], on_asked: Optional[Callable[[Asked], object]]) -> None:
         self._keeping = Keeping(self._what, self._validity, renewal, on_asked)
@@ -81,15 +83,29 @@ class _Held:
     @property
     def lost(self) -> bool:
         """Whether it is lost; once lost it stays so."""
-        return bool(self._validity.why_lost())
+        return bool(self._why_lost())
 
     def remaining(self) -> float:
-        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost."""
-        return self._validity.remaining()
+        """The seconds for which it is ours even if no renewal succeeds any more; 0 if it is lost or released."""
+        return 0.0 if self._is_over() or self._broken else self._validity.remaining()
 
     def check(self) -> None:
-        """Raises LeaseLost if it is lost. Asks nobody, and does not wait."""
-        self._validity.check(self._what)
+        """Raises LeaseLost if it is lost or released. Asks nobody, and does not wait."""
+        why = self._why_lost()
+        if why:
+            raise LeaseLost(f"{self._what} is lost: {why}", self._broken or self._validity.problem)
+        if self._is_over():
+            raise LeaseLost(f"{self._what} was released")
+
+    def _why_lost(self) -> str:
+        return self._validity.why_lost() or (str(self._broken) if self._broken else "")
+
+    def _break(self, problem: Problem) -> None:
+        self._broken = problem
+        self._guard.trip()
+
+    def _is_over(self) -> bool:
+        return self._ended or (self._session is not None and self._session._ended)
 
     def _request_to_end(self) -> Request:
         raise NotImplementedError
@@ -107,7 +123,9 @@ class _Held:
         if not self._validity.is_ours:
             self.check()
         if self._settled():
-            await self._runner.finish(release(self._runner.settings, self._request_to_end(), self._validity, self._what))
+            await self._runner.finish(
+                release(self._runner.settings, self._request_to_end(), self._validity, self._what, self._session is None)
+            )
 
     async def __aenter__(self: H) -> H:
         self._guard.enter()
@@ -129,7 +147,7 @@ class _Held:
         except Exception as trouble:  # the error of the block says more
             log.debug("at the end of a block that raised: %s", trouble)
         if lost:
-            raise LeaseLost(f"{self._what} is lost: {self._validity.why_lost()}", self._validity.problem) from error
+            raise LeaseLost(f"{self._what} is lost: {self._why_lost()}", self._broken or self._validity.problem) from error
 
 
 class Opening(Generic[H]):
@@ -167,6 +185,7 @@ class Lease(_Held):
         assert validity is not None
         super().__init__(runner, f"the lock {', '.join(map(repr, ask.target.names))}", validity)
         self.names, self.token, self.key = ask.target.names, got.members["token"], ask.key
+        self._target = ask.target
 
     @property
     def name(self) -> str:
@@ -179,7 +198,8 @@ class Lease(_Held):
         return self._keeping.asked if self._keeping else None
 
     async def hand_over(self, to: str) -> None:
-        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept."""
+        """Releases the lock to the first waiter of that owner. Raises Refused, code no_successor, if there is none; then it is kept.
+        What the lock protects must have come to rest before: the successor may be at work when this returns."""
         self.check()
         s = self._runner.settings
         answered = await self._runner.finish(call(s, protocol.hand_over(self.name, self.key, to), s.patience, s.try_timeout))
@@ -187,6 +207,9 @@ class Lease(_Held):
         if problem is not None and not (answered.repeated and problem.code == "not_held"):
             raise Refused(problem)
         self._settled()
+
+    def _as_member(self) -> Member:
+        return Member(self.token, protocol.renew(self._target, self.key), self._break)
 
     def _request_to_end(self) -> Request:
         return protocol.release(self.key)
@@ -225,6 +248,7 @@ class Session(_Held):
         super().__init__(runner, "the session", validity)
         self.id = session
         self._acquirer, self._ttl = acquirer, ttl
+        self._leases: "weakref.WeakSet[Lease]" = weakref.WeakSet()
 
     def lock(
         self, name: Names, *, wait: Optional[float] = None, shared: bool = False, slots: Optional[int] = None,
@@ -240,6 +264,8 @@ class Session(_Held):
             common = {"session": self.id, "owner": owner, "metadata": metadata, "lock_delay": lock_delay}
             lease = await self._acquirer(Ask(target, self._ttl, wait, common, on_wait, self._validity), None, None)
             self._dependents.add(lease)
+            lease._session = self
+            self._leases.add(lease)
             return lease
 
         return Opening(acquire)
@@ -255,6 +281,10 @@ class Session(_Held):
             )
         except Held:
             return None
+
+    def _review(self) -> Flow[None]:
+        members = [lease._as_member() for lease in list(self._leases) if not lease._ended and lease._broken is None]
+        return review(self._runner.settings, self.id, self._validity, members)
 
     def _request_to_end(self) -> Request:
         return protocol.end_session(self.id)
@@ -273,4 +303,6 @@ async def begin_session(
         raise
     opened = Session(runner, acquirer, session, ttl, validity)
     opened._start(protocol.renew_session(session), on_lost, None)
+    assert opened._keeping is not None
+    opened._keeping.review = opened._review
     return opened

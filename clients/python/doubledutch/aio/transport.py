@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from dataclasses import replace
 from typing import Any, Coroutine, Dict, List, Optional, TypeVar
 
 from ..transport import KEEP_COUNT, KEEP_IDLE, RECEIVE
@@ -99,7 +100,8 @@ class Transport:
         reader, writer = await asyncio.open_connection(
             endpoint.host, endpoint.port, ssl=self._tls() if endpoint.tls else None, limit=RECEIVE
         )
-        return await self._exchange(Connection(reader, writer), endpoint, request, stream, progress)
+        reply = await self._exchange(Connection(reader, writer), endpoint, request, stream, progress)
+        return replace(reply, repeated=True) if kept is not None and isinstance(reply, Answer) else reply
 
     async def _exchange(
         self, connection: Connection, endpoint: Endpoint, request: Request, stream: bool, progress: "_Progress"
@@ -114,7 +116,7 @@ class Transport:
                 reader.feed(await connection.reader.read(RECEIVE))
                 if stream and reader.status == 200:
                     given = True
-                    return Opened(reader.status, reader.headers, b"", Stream(connection, reader))
+                    return Opened(reader.status, reader.headers, b"", stream=Stream(connection, reader))
             kept = reader.reusable
             return Answer(reader.status, reader.headers, reader.take_body())
         finally:

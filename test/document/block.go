@@ -1,31 +1,43 @@
-package readme
+package document
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
 
-// block is one runnable piece of a document.
-type block struct {
-	line     int // of its first line of code, from 1
-	language string
-	code     []string
+// Block is one runnable piece of a document.
+type Block struct {
+	Line     int // of its first line of code, from 1
+	Language string
+	Code     []string
 }
 
 const (
-	runMark = "<!-- run -->"
+	// RunMark is the line before a block that is run.
+	RunMark = "<!-- run -->"
 	fence   = "```"
 	arrow   = "# → "
 	goArrow = "// → "
 )
 
-// findBlocks returns the blocks of a document that are marked as runnable.
-func findBlocks(text string) ([]block, error) {
-	var found []block
+// Read returns the runnable blocks of a file of the repository.
+func Read(path string) ([]Block, error) {
+	text, err := os.ReadFile(filepath.Join(Root, path))
+	if err != nil {
+		return nil, err
+	}
+	return Find(string(text))
+}
+
+// Find returns the blocks of a document that are marked as runnable.
+func Find(text string) ([]Block, error) {
+	var found []Block
 	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
-		if strings.TrimSpace(lines[i]) != runMark {
+		if strings.TrimSpace(lines[i]) != RunMark {
 			continue
 		}
 		at := i + 1
@@ -35,12 +47,12 @@ func findBlocks(text string) ([]block, error) {
 		if at == len(lines) || !strings.HasPrefix(lines[at], fence) {
 			return nil, fmt.Errorf("line %d: no block follows the mark", i+1)
 		}
-		b := block{line: at + 2, language: strings.TrimPrefix(lines[at], fence)}
+		b := Block{Line: at + 2, Language: strings.TrimPrefix(lines[at], fence)}
 		for i = at + 1; i < len(lines) && lines[i] != fence; i++ {
-			b.code = append(b.code, lines[i])
+			b.Code = append(b.Code, lines[i])
 		}
 		if i == len(lines) {
-			return nil, fmt.Errorf("line %d: the block does not end", b.line)
+			return nil, fmt.Errorf("line %d: the block does not end", b.Line)
 		}
 		found = append(found, b)
 	}
@@ -67,17 +79,17 @@ func promiseOf(line string) (want string, alone, found bool) {
 }
 
 // promises returns all promises of the block; a promise that stands alone on its line goes on with the one above it.
-func (b *block) promises() []promise {
+func (b *Block) promises() []promise {
 	var all []promise
 	above := false
-	for i, line := range b.code {
+	for i, line := range b.Code {
 		want, alone, found := promiseOf(line)
 		switch {
 		case found && alone && above:
 			last := &all[len(all)-1]
-			last.want, last.line = append(last.want, want), b.line+i
+			last.want, last.line = append(last.want, want), b.Line+i
 		case found:
-			all = append(all, promise{line: b.line + i, want: []string{want}})
+			all = append(all, promise{line: b.Line + i, want: []string{want}})
 		}
 		above = found
 	}
