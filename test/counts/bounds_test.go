@@ -44,7 +44,7 @@ var (
 	entrySyncs   = bound{"an entry of the log", 1, "syncs"}
 	tickSyncs    = bound{"a second in which nothing happens but something could expire", 1, "syncs"}
 	idleSyncs    = bound{"any time in which nothing could expire", 0, "syncs"}
-	entryWritten = bound{"an entry with one acquire or release", 130, "bytes written to the log"}
+	entryWritten = bound{"an entry with one acquire or release", 160, "bytes written to the log"}
 
 	heldBytes     = bound{"a held lock, of 100,000", 400, "bytes"}
 	sessionBytes  = bound{"a session that holds nothing, of 100,000", 350, "bytes"}
@@ -52,10 +52,10 @@ var (
 	leftBytes     = bound{"each of 100,000 names that came, went and were forgotten", 50, "bytes"}
 	leftTwice     = bound{"each of 100,000 more of them", 1, "bytes"}
 
-	parkedBytes      = bound{"a client that waits, of 1,000", 32_000, "bytes"}
-	parkedGoroutines = bound{"a client that waits", 2, "goroutines"}
-	idleBytes        = bound{"a connection that is kept alive, of 1,000", 21_000, "bytes"}
-	idleGoroutines   = bound{"a connection that is kept alive", 1, "goroutines"}
+	parkedBytes      = bound{"a client that waits, of 1,000", 36_000, "bytes"}
+	parkedGoroutines = bound{"a client that waits", 2.1, "goroutines"}
+	idleBytes        = bound{"a connection that is kept alive, of 1,000", 24_000, "bytes"}
+	idleGoroutines   = bound{"a connection that is kept alive", 1.1, "goroutines"}
 )
 
 var bounds = []bound{
