@@ -16,8 +16,8 @@ BENCHTIME ?= 1s
 
 # Packages that are single-threaded by construction and heavy on computing: the race detector has nothing to find there. And the
 # simulation, whose virtual hours would take real ones, with internal/node running the same code under the race detector; and
-# the torture, whose checkers would take too long under it.
-NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/test/torture$$
+# the torture, whose checkers would take too long under it; and the counts, which it would change.
+NO_RACE := /internal/locktable$$|/internal/command$$|/internal/simulation$$|/test/torture$$|/test/counts$$
 # The race detector needs a C compiler. Without one the tests run without it, and say so.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Not from the cache: it does not know what the programs that the tests build and run are made of.
@@ -32,7 +32,7 @@ IN_BENCH := cd $(BENCH_PEERS) && $(GO) tool -modfile=../tools/go.mod
 # Where built programs go.
 BIN := bin
 
-.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover bench-peers bench-test fuzz simulate torture image clean help
+.PHONY: run build test check fmt-check vet staticcheck errcheck deadcode tidy-check proto proto-check golden bench bench-failover bench-peers bench-scale bench-test fuzz simulate torture image clean help
 
 # Not `go run`: that ends with an error when Ctrl-C has stopped the server in peace.
 run: ## start a server in this directory
@@ -136,6 +136,9 @@ bench-failover: ## measure how long the end of a leader is felt
 
 bench-peers: ## measure others at the same work (Redis, etcd, PostgreSQL, MariaDB, ZooKeeper) into docs/performance.md, 10 minutes
 	cd $(BENCH_PEERS) && $(GO) run . -root ..
+
+bench-scale: ## measure a million locks, ten thousand waiters and the like into docs/performance.md, 6 minutes
+	cd $(BENCH_PEERS) && $(GO) run . -scale
 
 bench-test: ## do the locks of those others exclude, as bench-peers uses them? What is not installed is skipped
 	$(GO) test -C $(BENCH_PEERS) ./...

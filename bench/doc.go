@@ -7,4 +7,6 @@
 //
 // The clients share the machine with the servers, and some of them cost more than their server does: compare servers by their
 // CPU time. Each of the others is used through the client library that its users use; DoubleDutch through HTTP, by hand.
+//
+// With -scale it measures DoubleDutch alone, with much of everything: how a durable node grows from a thousand held locks to a million.
 package main

@@ -25,6 +25,8 @@ type options struct {
 	root    string
 	out     string
 	render  bool
+	scale   bool
+	most    int
 	clients []int
 	waiters int
 	handoff int
@@ -40,13 +42,19 @@ func main() {
 	flag.StringVar(&o.root, "root", "..", "root of the repository")
 	flag.StringVar(&o.out, "out", "", "directory whose docs get the results (default: the root of the repository)")
 	flag.BoolVar(&o.render, "render", false, "only write the page and the plots anew, from the figures that are there")
+	flag.BoolVar(&o.scale, "scale", false, "measure how DoubleDutch bears much of everything, instead of the others beside it")
+	flag.IntVar(&o.most, "most", 1_000_000, "how much of everything, with -scale")
 	flag.Parse()
 	if o.out == "" {
 		o.out = o.root
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, &o); err != nil {
+	what := run
+	if o.scale {
+		what = scale
+	}
+	if err := what(ctx, &o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -84,17 +92,22 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	if err := writeFigures(figures, r); err != nil {
+		return err
+	}
+	return publish(o.out, r)
+}
+
+// writeFigures keeps all that was measured.
+func writeFigures(path string, r any) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(figures), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(figures, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return publish(o.out, r)
+	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 // choose returns those systems that are wanted, and says which packages are missing for them.
@@ -137,20 +150,30 @@ func wanted(s *System, only string) bool {
 	return false
 }
 
+// A source is a program that is built here.
+type source struct{ dir, name, pkg, flags string }
+
+// ours is our own server.
+func ours(ctx context.Context, root string) source {
+	version, _ := exec.CommandContext(ctx, "git", "-C", root, "describe", "--tags", "--always", "--dirty").Output()
+	return source{root, "doubledutch", "./cmd/doubledutch", " -X main.buildVersion=" + strings.TrimSpace(string(version))}
+}
+
 // build makes those servers that do not come from packages.
 func build(ctx context.Context, root, shared string) error {
-	version, _ := exec.CommandContext(ctx, "git", "-C", root, "describe", "--tags", "--always", "--dirty").Output()
-	for _, b := range []struct{ dir, name, pkg, flags string }{
-		{root, "doubledutch", "./cmd/doubledutch", " -X main.buildVersion=" + strings.TrimSpace(string(version))},
-		{filepath.Join(root, "bench"), "etcd", "go.etcd.io/etcd/server/v3", ""},
-	} {
-		fmt.Fprintln(os.Stderr, "building", b.name)
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w"+b.flags, "-o", filepath.Join(shared, b.name), b.pkg)
-		cmd.Dir, cmd.Stderr = b.dir, os.Stderr
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("building %s: %w", b.name, err)
-		}
+	return errors.Join(
+		buildOne(ctx, shared, ours(ctx, root)),
+		buildOne(ctx, shared, source{filepath.Join(root, "bench"), "etcd", "go.etcd.io/etcd/server/v3", ""}),
+	)
+}
+
+func buildOne(ctx context.Context, shared string, s source) error {
+	fmt.Fprintln(os.Stderr, "building", s.name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w"+s.flags, "-o", filepath.Join(shared, s.name), s.pkg)
+	cmd.Dir, cmd.Stderr = s.dir, os.Stderr
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("building %s: %w", s.name, err)
 	}
 	return nil
 }

@@ -8,24 +8,17 @@ import (
 	"strings"
 )
 
-// The markers of docs/performance.md between which the results stand.
-const (
-	beginMark = "<!-- bench-peers: written by `make bench-peers` from here on -->"
-	endMark   = "<!-- bench-peers: end -->"
-)
+// marks are the lines of docs/performance.md between which the results of a program stand.
+type marks struct{ begin, end string }
+
+var peerMarks = marks{
+	begin: "<!-- bench-peers: written by `make bench-peers` from here on -->",
+	end:   "<!-- bench-peers: end -->",
+}
 
 // publish writes the page's part and the plots.
 func publish(root string, r *results) error {
-	page := filepath.Join(root, "docs", "performance.md")
-	old, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	text, err := replaceBetween(string(old), r.text())
-	if err != nil {
-		return fmt.Errorf("%s: %w", page, err)
-	}
-	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
+	if err := rewritePage(root, peerMarks, r.text()); err != nil {
 		return err
 	}
 	for name, svg := range r.plots() {
@@ -36,14 +29,28 @@ func publish(root string, r *results) error {
 	return nil
 }
 
-// replaceBetween puts text between the markers.
-func replaceBetween(page, text string) (string, error) {
-	before, rest, ok1 := strings.Cut(page, beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
-	if !ok1 || !ok2 {
-		return "", fmt.Errorf("the lines %q and %q are not there", beginMark, endMark)
+// rewritePage puts text between the marks of docs/performance.md.
+func rewritePage(root string, m marks, text string) error {
+	page := filepath.Join(root, "docs", "performance.md")
+	old, err := os.ReadFile(page)
+	if err != nil {
+		return err
 	}
-	return before + beginMark + "\n\n" + strings.TrimSpace(text) + "\n\n" + endMark + after, nil
+	new, err := m.replaceBetween(string(old), text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", page, err)
+	}
+	return os.WriteFile(page, []byte(new), 0o644)
+}
+
+// replaceBetween puts text between the marks.
+func (m marks) replaceBetween(page, text string) (string, error) {
+	before, rest, ok1 := strings.Cut(page, m.begin)
+	_, after, ok2 := strings.Cut(rest, m.end)
+	if !ok1 || !ok2 {
+		return "", fmt.Errorf("the lines %q and %q are not there", m.begin, m.end)
+	}
+	return before + m.begin + "\n\n" + strings.TrimSpace(text) + "\n\n" + m.end + after, nil
 }
 
 // text is the part of the page.

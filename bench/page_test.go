@@ -58,14 +58,14 @@ func TestPageHasItsPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	once, err := replaceBetween(string(page), "new text")
+	once, err := peerMarks.replaceBetween(string(page), "new text")
 	if err != nil || strings.Count(once, "new text") != 1 {
 		t.Fatalf("%v in %s", err, once)
 	}
-	if twice, err := replaceBetween(once, "newer text"); err != nil || strings.Contains(twice, "new text") || len(twice) != len(once)+2 {
+	if twice, err := peerMarks.replaceBetween(once, "newer text"); err != nil || strings.Contains(twice, "new text") || len(twice) != len(once)+2 {
 		t.Errorf("%v in %s", err, twice)
 	}
-	if _, err := replaceBetween("no marks", "x"); err == nil {
+	if _, err := peerMarks.replaceBetween("no marks", "x"); err == nil {
 		t.Error("a page without marks was written")
 	}
 }
@@ -145,7 +145,7 @@ func TestRender(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{"plots/peers.json": string(text), "performance.md": "a\n" + beginMark + "\nold\n" + endMark + "\nz\n"} {
+	for name, content := range map[string]string{"plots/peers.json": string(text), "performance.md": "a\n" + peerMarks.begin + "\nold\n" + peerMarks.end + "\nz\n"} {
 		if err := os.WriteFile(dir+"/docs/"+name, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
