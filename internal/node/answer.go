@@ -69,15 +69,21 @@ func peerRefusal(err error) *command.PeerResponse {
 	return peerError(command.PeerError_UNKNOWN, err.Error())
 }
 
-// answerForward brings the commands of another node's clients into the log. All its checks are made here again.
+// answerForward brings the commands of another node's clients into the log. All its checks are made here again. A command that does not
+// get there while this node leads is not passed on to the next leader, as this node's own are: the other node does that itself,
+// tells its client what came of it, and a second copy would come after that.
 func (n *Node) answerForward(ctx context.Context, from Peer, f *command.Forward) *command.PeerResponse {
+	_, term, ok := n.clock.read()
+	if !ok {
+		return peerError(command.PeerError_NOT_LEADER, "this node does not lead yet")
+	}
 	n.tally.received.Add(uint64(len(f.GetCommands())))
 	waits := make([]*proposal, len(f.GetCommands()))
 	out := &command.Forwarded{}
 	for i, c := range f.GetCommands() {
 		o := &command.WireOutcome{}
 		n.fates.expect(from.Name, c)
-		p, err := n.enqueue(c)
+		p, err := n.enqueueIn(term, c)
 		if err != nil {
 			o.Failure = toFailure(err)
 		}

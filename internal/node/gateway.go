@@ -53,8 +53,8 @@ func (n *Node) forwardBatch(batch []*proposal) {
 	n.stall.start(batch[0].at)
 	defer n.stall.end()
 	for ; len(batch) > 0; time.Sleep(leaderCheck) {
-		err := n.forwardOnce(batch)
-		if err == nil {
+		var err error
+		if batch, err = n.forwardOnce(batch); err == nil {
 			return
 		}
 		if errors.Is(err, ErrUnknown) {
@@ -72,26 +72,32 @@ func (n *Node) forwardBatch(batch []*proposal) {
 	}
 }
 
-// forwardOnce sends the commands to the present leader and answers them, or returns why it could not.
-func (n *Node) forwardOnce(batch []*proposal) error {
+// forwardOnce sends the commands to the present leader and answers them. It returns those that are not answered, and why: if that is no
+// ErrUnknown, nothing will come of them there.
+func (n *Node) forwardOnce(batch []*proposal) ([]*proposal, error) {
 	request := &command.Forward{}
 	for _, p := range batch {
 		request.Commands = append(request.Commands, p.cmd)
 	}
 	res, err := n.ask(context.Background(), &command.PeerRequest{Op: &command.PeerRequest_Forward{Forward: request}})
 	if err != nil {
-		return err
+		return batch, err
 	}
 	n.tally.sent.Add(uint64(len(batch)))
 	outcomes := res.GetForwarded().GetOutcomes()
 	if len(outcomes) != len(batch) {
-		return fmt.Errorf("%w: the leader answered something else", ErrUnknown)
+		return batch, fmt.Errorf("%w: the leader answered something else", ErrUnknown)
 	}
+	var again []*proposal
 	for i, o := range outcomes {
+		if o.GetFailure() == command.WireOutcome_UNAVAILABLE { // it lost office before it came to this one
+			again, err = append(again, batch[i]), fromFailure(o)
+			continue
+		}
 		batch[i].out = fromWire(o)
 		batch[i].finish(fromFailure(o))
 	}
-	return nil
+	return again, err
 }
 
 // repeatable answers the commands of the batch that must not be sent twice, and returns the others, which may have been

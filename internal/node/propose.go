@@ -45,7 +45,10 @@ func (n *Node) result(p *proposal) (locktable.Outcome, error) {
 }
 
 // enqueue puts c into the queue of the log, unless it is a new burden that cannot be taken on now.
-func (n *Node) enqueue(c *command.Command) (*proposal, error) {
+func (n *Node) enqueue(c *command.Command) (*proposal, error) { return n.enqueueIn(0, c) }
+
+// enqueueIn is enqueue for a command that is void in every other term, unless that is 0.
+func (n *Node) enqueueIn(term uint64, c *command.Command) (*proposal, error) {
 	if err := command.Check(c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -60,6 +63,7 @@ func (n *Node) enqueue(c *command.Command) (*proposal, error) {
 		most = maxPending
 	}
 	p := n.proposals.get(c)
+	p.term = term
 	if err := n.queue.put(p, most); err != nil {
 		n.proposals.put(p)
 		return nil, err

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
@@ -443,4 +445,35 @@ func TestGrantGoesBeforeTheEndOfASlice(t *testing.T) {
 	if o := n.endSlice(p); o.Code != locktable.Granted {
 		t.Errorf("code %d", o.Code)
 	}
+}
+
+// A late copy of an earlier request takes the place over, and the node that its client left by then has seen nobody come for the grace. But
+// the client has been told since that it has time, and finds its grant.
+func TestLateCopyTakesNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		left, now := c.followers()[0], c.followers()[1]
+		holdLong(t, now)
+		a := acquireCmd("db", "k", time.Minute)
+		a.Ttl = int64(time.Hour)
+		sliceAt := func(n *Node) {
+			if o, err := n.Acquire(t.Context(), a, kept(oneSlice)); err != nil || o.Code != locktable.Waiting {
+				t.Fatalf("code %d, error %v", o.Code, err)
+			}
+		}
+		sliceAt(left)
+		late := proto.Clone(a).(*command.Acquire) // with its attachment, as it was forwarded
+		time.Sleep(2 * time.Second)               // virtual
+		sliceAt(now)
+		if o, err := left.Propose(t.Context(), command.FromAcquire(late)); err != nil || o.Code != locktable.Waiting {
+			t.Fatalf("code %d, error %v", o.Code, err)
+		}
+		mustRelease(t, now, "db", "h")
+		later := acquireLater(t.Context(), now, "x")
+		time.Sleep(9 * time.Second) // virtual; what was left first has been over for 6 s
+		unanswered(t, later)
+		mustAcquire(t, now, &command.Acquire{Name: "db", Key: a.GetKey(), Ttl: a.GetTtl()}, locktable.Granted)
+		time.Sleep(45 * time.Second) // virtual
+		unanswered(t, later)
+	})
 }

@@ -33,8 +33,10 @@ func (u *unfetched) note(key locktable.Key, d departure) {
 	}
 }
 
-// over forgets those whose time is over at the cluster time now, and returns the ones whose hold in t nobody has asked for since.
-func (u *unfetched) over(t *locktable.Table, now locktable.Time) map[locktable.Key]uint64 {
+// over forgets those whose time is over at the cluster time now, and returns the ones whose hold in t nobody has asked for since. A
+// hold that has just been granted waits for the grace as well: a late copy of the request may have come after one by which
+// the client was told that it has until then.
+func (u *unfetched) over(t *locktable.Table, now locktable.Time, grace time.Duration) map[locktable.Key]uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	out := make(map[locktable.Key]uint64)
@@ -42,15 +44,20 @@ func (u *unfetched) over(t *locktable.Table, now locktable.Time) map[locktable.K
 		if d.until > now || time.Now().Before(d.here) {
 			continue
 		}
+		i, known := t.Key(key)
+		unasked := known && i.Held && i.Attachment == d.attachment
+		if unasked && i.Since.Add(grace) > now {
+			continue
+		}
 		delete(u.byKey, key)
-		if i, known := t.Key(key); known && i.Held && i.Attachment == d.attachment {
+		if unasked {
 			out[key] = d.attachment
 		}
 	}
 	return out
 }
 
-// AbandonLater is Abandon after the grace, for a client that was to come back with its key. As Abandon, it does nothing if the client
+// AbandonLater is Abandon after the grace, counted from now and from the grant, for a client that was to come back with its key. As Abandon, it does nothing if the client
 // has come back before, through whatever node. If this node ends first, a hold ends by its deadline.
 func (n *Node) AbandonLater(key string, attachment uint64) {
 	k, ok := locktable.ParseKey(key)
@@ -65,7 +72,8 @@ func (n *Node) AbandonLater(key string, attachment uint64) {
 // abandonUnfetched takes back the holds that nobody has come back for.
 func (n *Node) abandonUnfetched() {
 	var left map[locktable.Key]uint64
-	n.fsm.view(func(t *locktable.Table) { left = n.unfetched.over(t, t.Now()) })
+	grace := n.grace()
+	n.fsm.view(func(t *locktable.Table) { left = n.unfetched.over(t, t.Now(), grace) })
 	for key, attachment := range left {
 		n.Abandon(key.Reveal(), attachment)
 	}
