@@ -27,6 +27,7 @@ type book struct {
 	at      map[uint64]int
 	table   *locktable.Table
 	clock   locktable.Time
+	gap     time.Duration // by how much the newest entry moved the clock
 	terms   int
 	hashes  map[uint64][sha256.Size]byte
 	last    map[*life]uint64
@@ -90,6 +91,7 @@ type grant struct {
 	token  uint64
 	at     time.Time
 	clock  locktable.Time
+	gap    time.Duration  // by how much its entry moved the clock
 	asked  locktable.Time // when the newest acquire before it was executed
 	end    time.Time      // zero: still held
 	how    locktable.EventKind
@@ -174,6 +176,7 @@ func (b *book) enter(e *raft.Log) int {
 		b.world.count.add("readings of another term", 1)
 	}
 	outs, events := b.table.Apply(now, x.GetCommands())
+	b.gap = b.table.Now().Sub(b.clock)
 	b.clock = b.table.Now()
 	b.entries[i].clock = b.clock
 	b.world.count.add("entries", 1)

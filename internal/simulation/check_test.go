@@ -140,7 +140,8 @@ func (w *world) checkOutcomes(c *claim) {
 }
 
 // checkGhosts judges S9: nobody is granted a lock who has been away for longer than the grace, counting the polls that were under
-// way when the client left, and their late copies. An acquire that a dying leader has left in a log may be executed late; it counts from then on.
+// way when the client left, and their late copies. In an entry after a pause the lock can fall free before the place is due, and is granted at
+// the time of the entry. An acquire that a dying leader has left in a log may be executed late; it counts from then on.
 func (w *world) checkGhosts(c *claim) {
 	f := w.book.fate(c)
 	if f == nil {
@@ -148,7 +149,7 @@ func (w *world) checkGhosts(c *claim) {
 	}
 	bound := 3*w.o.grace() + 3*time.Second
 	for _, g := range f.grants {
-		if away := g.clock.Sub(max(c.usedAt, g.asked)); g.at.After(c.used) && away > bound {
+		if away := g.clock.Sub(max(c.usedAt, g.asked)); g.at.After(c.used) && away > bound+g.gap {
 			w.violated("S9", "%s is granted with token %d to a client that left %v of cluster time before", c.lock, g.token, away)
 		}
 	}

@@ -87,7 +87,7 @@ func (b *book) taskClaimed(i int, x *fate4task, f *fate4key, e locktable.Event) 
 	}
 	b.lastToken = max(b.lastToken, e.Token)
 	x.claimant, x.token = f.key, e.Token
-	f.grants = append(f.grants, grant{token: e.Token, at: b.entries[i].first, clock: b.clock, asked: f.asked})
+	f.grants = append(f.grants, grant{token: e.Token, at: b.entries[i].first, clock: b.clock, gap: b.gap, asked: f.asked})
 	b.world.count.add("claims", 1)
 	if x.attempts > 1 {
 		b.world.count.add("claims retried", 1)

@@ -130,7 +130,7 @@ func (b *book) granted(i int, f *fate4key, e locktable.Event, place int) {
 		b.world.violated("S10", "entry %d grants %s to a key that holds it", b.entries[i].index, e.Lock)
 	}
 	b.holders[e.Lock] = append(b.holders[e.Lock], f)
-	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, asked: f.asked, handed: handed})
+	f.grants = append(f.grants, grant{token: e.Token, at: at, clock: b.clock, gap: b.gap, asked: f.asked, handed: handed})
 	f.extended, f.extendedIx, f.ttl = at, i, e.TTL
 }
 
