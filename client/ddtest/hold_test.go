@@ -81,13 +81,13 @@ func TestExpireOfManyKinds(t *testing.T) {
 
 func TestExpireTask(t *testing.T) {
 	s := ddtest.Start(t)
-	mine := must(t, s, "POST", "/v1/tasks/work", `{"key":"`+keyA+`","ttl":3600}`)
+	mine := must(t, s, "POST", "/v1/tasks/job", `{"key":"`+keyA+`","ttl":3600}`)
 	if mine.Status != "claimed" {
 		t.Fatalf("got %+v", mine)
 	}
-	s.ExpireTask("work")
-	want(t, must(t, s, "POST", "/v1/tasks/work/complete", `{"key":"`+keyA+`"}`), 409, "not_claimant")
-	if next := must(t, s, "POST", "/v1/tasks/work", `{"ttl":60}`); next.Status != "claimed" || next.Token <= mine.Token {
+	s.ExpireTask("job")
+	want(t, must(t, s, "POST", "/v1/tasks/job/complete", `{"key":"`+keyA+`"}`), 409, "not_claimant")
+	if next := must(t, s, "POST", "/v1/tasks/job", `{"ttl":60}`); next.Status != "claimed" || next.Token <= mine.Token {
 		t.Errorf("got %+v", next)
 	}
 }
