@@ -12,6 +12,7 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 	"github.com/doubledutch-lock/doubledutch/internal/load"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // benchFor are the flags of a run that is short.
@@ -128,7 +129,7 @@ func TestBenchInterrupted(t *testing.T) {
 	t.Parallel()
 	r := serve(t, doubledutch(t, "--volatile"))
 	cmd := r.client("bench", "hold", "--locks", "10", "--connections", "2", "--duration", "1h").command(t.Context())
-	var out, stderr syncBuffer
+	var out, stderr rig.Output
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
 	"github.com/doubledutch-lock/doubledutch/internal/node"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 func TestClusterFlagsThatContradict(t *testing.T) {
@@ -252,7 +253,7 @@ func TestWaitingToBeFormedEndsWithASignal(t *testing.T) {
 	at := freeAddresses(t, 2)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var log syncBuffer
+	var log rig.Output
 	cmd := doubledutch(t, "serve", "--volatile", "--listen", "127.0.0.1:0", "--cluster-listen", at[0],
 		"--name", "n1", "--cluster", "n1="+at[0]+",n2="+at[1]).command(ctx)
 	cmd.Stderr = &log

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // A node that waits for the others is alive and not ready, answers nobody falsely, and a signal ends it.
@@ -17,7 +18,7 @@ func TestNodeThatLooksForTheOthersIsAlive(t *testing.T) {
 	at := freeAddresses(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var log syncBuffer
+	var log rig.Output
 	// The third is a name that nobody resolves, as that of a pod that was not started yet. (It is no valid name, so that no
 	// name server is asked.)
 	cmd := doubledutch(t, "serve", "--volatile", "--listen", at[2], "--cluster-listen", at[0],

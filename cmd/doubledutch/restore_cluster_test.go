@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // member is a node of a cluster on this machine.
@@ -81,7 +82,7 @@ func TestClusterFromABackup(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := ghost.command(ctx)
-	var log syncBuffer
+	var log rig.Output
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

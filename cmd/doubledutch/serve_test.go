@@ -16,12 +16,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // running is a server in its own process.
@@ -30,32 +30,14 @@ type running struct {
 	cmd   *exec.Cmd
 	block string // what it printed when it could be used
 	url   string
-	log   *syncBuffer
-}
-
-// syncBuffer is a buffer that a process writes to while the test reads it.
-type syncBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log   *rig.Output
 }
 
 // serve starts a server on a free port and returns when it can be used.
 func serve(t *testing.T, p *program) *running {
 	t.Helper()
 	p.args = append([]string{"serve", "--listen", "127.0.0.1:0"}, p.args...)
-	r := &running{t: t, cmd: p.command(context.Background()), log: &syncBuffer{}}
+	r := &running{t: t, cmd: p.command(context.Background()), log: &rig.Output{}}
 	r.cmd.Stderr = r.log
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/doubledutch-lock/doubledutch/cmd/doubledutch/exitcode"
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 func TestTaskVerbs(t *testing.T) {
@@ -81,7 +82,7 @@ func TestAcquireOfASet(t *testing.T) {
 func TestElection(t *testing.T) {
 	s := serve(t, doubledutch(t, "--volatile"))
 	s.client("leader", "office").check(exitcode.NotHeld, `nobody leads "office"`)
-	var out syncBuffer
+	var out rig.Output
 	watching := s.client("leader", "office", "--watch").command(t.Context())
 	watching.Stdout = &out
 	if err := watching.Start(); err != nil {
@@ -145,7 +146,7 @@ func TestElectionOutlastsARestart(t *testing.T) {
 func TestElectionIsLost(t *testing.T) {
 	s := serve(t, doubledutch(t, "--volatile"))
 	campaign := s.client("elect", "office", "--ttl", "0.3s").command(t.Context())
-	var out syncBuffer
+	var out rig.Output
 	campaign.Stdout = &out
 	if err := campaign.Start(); err != nil {
 		t.Fatal(err)
@@ -160,9 +161,9 @@ func TestElectionIsLost(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	s := serve(t, doubledutch(t, "--volatile"))
-	var locks, tasks syncBuffer
+	var locks, tasks rig.Output
 	for _, w := range []struct {
-		out  *syncBuffer
+		out  *rig.Output
 		args []string
 	}{{&locks, []string{"watch", "d", "--prefix"}}, {&tasks, []string{"watch", "--tasks", "--json"}}} {
 		cmd := s.client(w.args...).command(t.Context())

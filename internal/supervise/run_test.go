@@ -3,19 +3,19 @@
 package supervise
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // patience is a deadline that only something that hangs will miss.
@@ -26,26 +26,8 @@ type wrapped struct {
 	t           *testing.T
 	cmd         *exec.Cmd
 	dir         string
-	out, stderr buffer
+	out, stderr rig.Output
 	done        chan struct{}
-}
-
-// buffer can be read while a process writes into it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // wrap prepares a wrapper with flags for a shell script, which finds itself in a directory of its own.

@@ -11,13 +11,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // screen is the side of a pseudo terminal at which a person would sit.
 type screen struct {
 	t      *testing.T
 	master *os.File
-	shown  buffer
+	shown  rig.Output
 	cmd    *exec.Cmd
 	done   chan struct{}
 }

@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,11 +11,12 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // patience is a deadline that only something that hangs will miss.
@@ -73,31 +73,13 @@ type process struct {
 	*container
 	t    *testing.T
 	cmd  *exec.Cmd
-	log  *buffer
+	log  *rig.Output
 	gone chan struct{} // closed when it has ended
-}
-
-// buffer is written to by a process while a test reads it.
-type buffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func (c *container) start(t *testing.T) *process {
 	t.Helper()
-	p := &process{container: c, t: t, log: &buffer{}, gone: make(chan struct{})}
+	p := &process{container: c, t: t, log: &rig.Output{}, gone: make(chan struct{})}
 	p.cmd = c.command(context.Background(), c.args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {

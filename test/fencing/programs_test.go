@@ -1,7 +1,6 @@
 package fencing
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	osexec "os/exec"
@@ -11,10 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/doubledutch-lock/doubledutch/test/rig"
 )
 
 // patience is a deadline that only something that hangs will miss.
@@ -113,27 +113,9 @@ func environment(more ...string) []string {
 // process is a server that runs until it is stopped.
 type process struct {
 	cmd   *osexec.Cmd
-	said  said
+	said  rig.Output
 	ended chan struct{}
 	err   error // why it ended; set before ended is closed
-}
-
-// said collects what a server prints.
-type said struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(p)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
 }
 
 // start runs a server and returns when ready says so. The process is a child of one thread, which Pdeathsig would take for its

@@ -3,7 +3,6 @@
 package run
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -67,35 +66,17 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// output collects what a process prints.
-type output struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // process is a run of the program.
 type process struct {
 	*rig.Process
 	t           *testing.T
-	out, stderr *output
+	out, stderr *rig.Output
 }
 
 // begin starts the program. wrap may be a command that runs it.
 func begin(t *testing.T, wrap, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, out: &output{}, stderr: &output{}}
+	p := &process{t: t, out: &rig.Output{}, stderr: &rig.Output{}}
 	var err error
 	p.Process, err = rig.Start(rig.Command{Argv: append([]string{program}, args...), Wrap: wrap, Env: env, Stdout: p.out, Stderr: p.stderr})
 	if err != nil {
