@@ -47,6 +47,7 @@ var bans = []struct {
 	{"internal/storage", "net/http", "storage has no door"},
 	{"internal/peer", module, "the channel between nodes carries bytes; it does not know what they mean"},
 	{"internal/peer", "net/http", "nodes do not speak HTTP to each other"},
+	{"internal/plainhttp", module, "it serves any handler"},
 	{"internal/node", module + "internal/server", "imports go down: a node can be driven without HTTP"},
 	{"internal/node", "net/http", "a node knows no HTTP"},
 	{"internal/supervise", module, "it runs commands under any lease; it does not know what a lock is"},

@@ -11,14 +11,19 @@ import (
 
 // ServeHTTP answers one request. It is the only place that writes errors, counts requests and catches panics.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
 	c := newCall(w, r)
-	h := w.Header()
+	rt, st, e := s.router.find(r, &c.params)
+	s.serve(c, rt, st, e)
+}
+
+// serve answers the request of c, which is for the given route, or for none because of e.
+func (s *Server) serve(c *call, rt *route, st style, e *Error) {
+	start := time.Now()
+	h := c.w.Header()
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
 	defer s.recoverPanic(c, start)
 
-	rt, st, e := s.router.find(r, &c.params)
 	var err error
 	if e != nil {
 		err = e

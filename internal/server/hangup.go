@@ -2,35 +2,30 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 )
 
-// A client that hangs up while it waits must leave the queue. On HTTP/1, net/http notices an end of the connection by
-// reading ahead while the handler runs, but only up to the first byte: after a late line end or a pipelined request it
-// reads no further, and sees no end either. Nor does it read ahead while a request's own body has not been read. So, as
-// long as a request waits and nobody reads from its connection, the connection itself is asked, below TLS.
+// A client that hangs up while it waits must leave the queue. Nobody reads from the connection of a plain request while it is
+// handled, and net/http reads ahead only up to the first byte: after a late line end or a pipelined request it sees no end
+// either. So, as long as a request waits, the system is asked to tell of the end of its connection, below TLS and whatever
+// has been read.
 
 // parked is a request that waits, and the connection that it came by. A nil *parked, for HTTP/2 and for connections that
 // are not the listener's, watches nothing.
 type parked struct {
 	conn   *limitedConn
 	cancel context.CancelFunc
-
-	mu    sync.Mutex // guards what follows
-	timer *time.Timer
-	left  bool
+	watch  uint64
 }
 
 type connKey struct{}
 
 // withConn lets the requests of a connection find it.
 func withConn(ctx context.Context, conn net.Conn) context.Context {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+	if above, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS, or a connection that began with plain requests
+		conn = above.NetConn()
 	}
 	if c, ok := conn.(*limitedConn); ok {
 		return context.WithValue(ctx, connKey{}, c)
@@ -47,57 +42,27 @@ func park(r *http.Request) (context.Context, *parked) {
 	}
 	p := &parked{conn: conn}
 	ctx, p.cancel = context.WithCancel(ctx)
-	conn.parked.Store(p)
-	if !conn.reading.Load() {
-		p.watch()
-	}
+	p.watch = watchHangup(conn.raw, p.cancel)
 	return ctx, p
 }
 
 // leave ends the wait.
 func (p *parked) leave() {
-	if p == nil {
-		return
-	}
-	p.conn.parked.Store(nil)
-	p.mu.Lock()
-	p.left = true
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	p.mu.Unlock()
-	p.cancel()
-}
-
-// watch has look called in a while.
-func (p *parked) watch() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.left:
-	case p.timer == nil:
-		p.timer = time.AfterFunc(hangupCheck, p.look)
-	default:
-		p.timer.Reset(hangupCheck)
-	}
-}
-
-// look ends the wait of a client that hung up. While somebody reads there is nothing to do: the reader sees an end, and
-// watch is called when data ends its reading.
-func (p *parked) look() {
-	if p.conn.reading.Load() {
-		return
-	}
-	if hungUp(p.conn.raw) {
+	if p != nil {
+		forgetHangup(p.conn.raw, p.watch)
 		p.cancel()
-		return
 	}
-	p.watch()
 }
 
 // gone tells whether the client has hung up by now, where that can be seen at once.
-func (p *parked) gone() bool {
-	return p != nil && seesHangups && p.conn.raw != nil && hungUp(p.conn.raw)
+func (p *parked) gone() bool { return p != nil && p.conn.gone() }
+
+func (c *limitedConn) gone() bool { return seesHangups && c.raw != nil && hungUp(c.raw) }
+
+// hasLeft tells whether the client of an HTTP/1 request has hung up by now, or ended its sending half.
+func hasLeft(r *http.Request) bool {
+	conn, ok := r.Context().Value(connKey{}).(*limitedConn)
+	return r.Context().Err() != nil || ok && r.ProtoMajor == 1 && conn.gone()
 }
 
 // turnedAway tells whether the answer to a client that has ended its sending half, or its connection, was turned away. The
@@ -116,17 +81,4 @@ func turnedAway(r *http.Request) bool {
 		<-t.C
 	}
 	return wasReset(conn.raw)
-}
-
-// Read reads from the connection, and keeps watch over it if that leaves nobody reading while a request waits.
-func (c *limitedConn) Read(b []byte) (int, error) {
-	c.reading.Store(true)
-	n, err := c.Conn.Read(b)
-	c.reading.Store(false)
-	if n > 0 {
-		if p := c.parked.Load(); p != nil {
-			p.watch()
-		}
-	}
-	return n, err // as they are: net/http and TLS look at them
 }

@@ -46,7 +46,6 @@ func TestHangingUpAfterMoreBytes(t *testing.T) {
 			d.waiting("q", 1)
 			if c.later != "" {
 				say(t, conn, c.later)
-				d.nobodyReads()
 			}
 			left := time.Now()
 			_ = conn.Close()
@@ -60,38 +59,62 @@ func TestHangingUpAfterMoreBytes(t *testing.T) {
 	}
 }
 
-// TestWatchBeginsWhenReadingEnds: while somebody reads nobody looks, and the looking begins with the first byte.
-func TestWatchBeginsWhenReadingEnds(t *testing.T) {
-	d := openDoor(t)
+// TestHangupBeforeTheWatch: a connection whose client has gone before anybody watched it is told of at once, and one that this side
+// has closed, too.
+func TestHangupBeforeTheWatch(t *testing.T) {
+	if !seesHangups {
+		t.Skip("this system does not tell")
+	}
+	for _, byUs := range []bool{false, true} {
+		client, conn := connected(t)
+		if byUs {
+			_ = conn.Close()
+		} else {
+			_ = client.Close()
+		}
+		told := make(chan struct{})
+		name := watchHangup(conn.raw, func() { close(told) })
+		receive(t, told)
+		forgetHangup(conn.raw, name)
+	}
+}
+
+// TestForgottenWatch: what was watched and is not any more is not told of, and the connection can be watched again.
+func TestForgottenWatch(t *testing.T) {
+	client, conn := connected(t)
+	forgetHangup(conn.raw, watchHangup(conn.raw, func() { t.Error("the watch was forgotten") }))
+	told := make(chan struct{})
+	name := watchHangup(conn.raw, func() { close(told) })
+	defer forgetHangup(conn.raw, name)
+	_ = client.Close()
+	receive(t, told)
+}
+
+// connected returns the two ends of a connection.
+func connected(t *testing.T) (client net.Conn, conn *limitedConn) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := net.Dial("tcp", ln.Addr().String())
+	if client, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := newLimitedListener(ln, -1, -1, false, NewMetrics()).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := newLimitedListener(ln, -1, -1, false, d.metrics).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = errors.Join(accepted.Close(), ln.Close()) }()
-	conn, _ := accepted.(*limitedConn)
-	go func() { _, _ = conn.Read(make([]byte, 1)) }()
-	d.until("reading", func(*locktable.Table) bool { return conn.reading.Load() })
-	r := httptest.NewRequestWithContext(withConn(t.Context(), conn), "GET", "/", http.NoBody)
-	ctx, wait := park(r)
-	defer wait.leave()
-	if wait.timer != nil {
-		t.Error("it is watched while somebody reads")
-	}
-	say(t, client, "\r\n")
-	d.until("the end of reading", func(*locktable.Table) bool { return !conn.reading.Load() })
-	_ = client.Close()
+	t.Cleanup(func() { _ = errors.Join(client.Close(), accepted.Close(), ln.Close()) })
+	conn, _ = accepted.(*limitedConn)
+	return client, conn
+}
+
+func receive(t *testing.T, c <-chan struct{}) {
+	t.Helper()
 	select {
-	case <-ctx.Done():
-	case <-time.After(5 * time.Second):
-		t.Error("nobody noticed that the client hung up")
+	case <-c:
+	case <-time.After(30 * time.Second):
+		t.Fatal("nobody noticed that the client hung up")
 	}
 }
 
@@ -125,7 +148,6 @@ func TestGrantJustAfterHangingUp(t *testing.T) {
 	say(t, conn, waitSeed)
 	d.waiting("q", 1)
 	say(t, conn, lateLine)
-	d.nobodyReads()
 	_ = conn.Close()
 	d.want(200, "released", "GET", "/releaseLock/q/"+holder, "")
 	d.waiting("q", 0)
@@ -195,15 +217,6 @@ func openFor(t *testing.T, encrypted bool) (*door, func() net.Conn) {
 	d, _, _ := openTLS(t)
 	d.overTLS(false)
 	return d, func() net.Conn { return tls.Client(d.dial(), &tls.Config{InsecureSkipVerify: true}) }
-}
-
-// nobodyReads blocks until what was sent has ended net/http's reading ahead on the connection of the newest acquire.
-func (d *door) nobodyReads() {
-	d.t.Helper()
-	d.until("the end of reading", func(*locktable.Table) bool {
-		conn := d.backend.conn.Load()
-		return conn != nil && !conn.reading.Load()
-	})
 }
 
 func say(t *testing.T, conn net.Conn, text string) {

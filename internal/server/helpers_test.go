@@ -42,7 +42,6 @@ type spy struct {
 	full      *locktable.Outcome
 	acquires  []*command.Acquire
 	releases  []*command.Release
-	conn      atomic.Pointer[limitedConn] // of the newest acquire
 	abandoned atomic.Int64
 	postponed atomic.Int64
 	panics    atomic.Bool
@@ -99,9 +98,6 @@ func (s *spy) Acquire(ctx context.Context, a *command.Acquire, sl node.Slice) (l
 	s.mu.Lock()
 	s.acquires = append(s.acquires, a)
 	s.mu.Unlock()
-	if conn, ok := ctx.Value(connKey{}).(*limitedConn); ok {
-		s.conn.Store(conn)
-	}
 	if out, err, ok := s.planned(); ok {
 		return out, err
 	}

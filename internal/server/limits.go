@@ -15,8 +15,6 @@ const (
 	writeTimeout = 30 * time.Second
 	// An answer after a wait, and each piece of a streamed one, gets this long.
 	deliverTimeout = 10 * time.Second
-	// So often the connection of a waiting client is looked at whom nobody reads from.
-	hangupCheck = 250 * time.Millisecond
 	// A silent HTTP/2 connection is pinged, a silent TCP connection is probed.
 	pingAfter   = 20 * time.Second
 	pingTimeout = 10 * time.Second

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -138,16 +137,14 @@ func (l *limitedListener) refuse(conn net.Conn, text string) {
 	}()
 }
 
-// limitedConn leaves the count when it is closed, once. While a request on it waits, it is watched (hangup.go).
+// limitedConn leaves the count when it is closed, once.
 type limitedConn struct {
 	net.Conn
 	listener *limitedListener
 	from     netip.Prefix
 	once     sync.Once
 
-	raw     syscall.RawConn // nil: there is no descriptor
-	reading atomic.Bool     // somebody is inside Read
-	parked  atomic.Pointer[parked]
+	raw syscall.RawConn // nil: there is no descriptor
 }
 
 func rawConn(conn net.Conn) syscall.RawConn {

@@ -48,7 +48,9 @@ type route struct {
 	head bool
 	// linkable: pages of other web sites may link here.
 	linkable bool
-	handle   handler
+	// streams: the answer may be written in pieces.
+	streams bool
+	handle  handler
 
 	segments []string
 	stats    *routeStats

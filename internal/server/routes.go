@@ -14,10 +14,10 @@ func routeTable() []*route {
 		// The classic interface.
 		{method: http.MethodGet, pattern: "/getlock", auth: authQuery, style: styleClassic, handle: (*Server).classicGet},
 		{method: http.MethodDelete, pattern: "/releaselock", auth: authQuery, style: styleClassic, handle: (*Server).classicRelease},
-		{method: http.MethodGet, pattern: "/status", auth: authQuery, style: styleClassic, handle: (*Server).classicStatus},
+		{method: http.MethodGet, pattern: "/status", auth: authQuery, style: styleClassic, streams: true, handle: (*Server).classicStatus},
 
 		// v1.
-		{method: http.MethodGet, pattern: "/v1/locks", head: true, handle: (*Server).listLocks},
+		{method: http.MethodGet, pattern: "/v1/locks", head: true, streams: true, handle: (*Server).listLocks},
 		{method: http.MethodPost, pattern: "/v1/locks", handle: (*Server).acquireSet},
 		{method: http.MethodPost, pattern: "/v1/locks/{name}", handle: (*Server).acquireLock},
 		{method: http.MethodGet, pattern: "/v1/locks/{name}", head: true, handle: (*Server).showLock},
@@ -39,9 +39,9 @@ func routeTable() []*route {
 		{method: http.MethodDelete, pattern: "/v1/cluster/members/{name}", handle: (*Server).removeMember},
 		{method: http.MethodPost, pattern: "/v1/cluster/transfer", handle: (*Server).transferLeadership},
 		{method: http.MethodPost, pattern: "/v1/cluster/calendar", handle: (*Server).setCalendar},
-		{method: http.MethodGet, pattern: "/v1/cluster/backup", handle: (*Server).sendBackup},
+		{method: http.MethodGet, pattern: "/v1/cluster/backup", streams: true, handle: (*Server).sendBackup},
 
-		{method: http.MethodGet, pattern: "/v1/tasks", head: true, handle: (*Server).listTasks},
+		{method: http.MethodGet, pattern: "/v1/tasks", head: true, streams: true, handle: (*Server).listTasks},
 		{method: http.MethodPost, pattern: "/v1/tasks/{name}", handle: (*Server).postTask},
 		{method: http.MethodGet, pattern: "/v1/tasks/{name}", head: true, handle: (*Server).showTask},
 		{method: http.MethodDelete, pattern: "/v1/tasks/{name}", handle: (*Server).forgetTask},
@@ -53,16 +53,16 @@ func routeTable() []*route {
 		{method: http.MethodGet, pattern: "/v1/forward-auth", any: true, auth: authProxy, linkable: true, handle: (*Server).forwardAuth},
 		{method: http.MethodGet, pattern: "/v1/forward-auth/{path}", any: true, below: true, linkable: true, handle: (*Server).forwardAuthBelow},
 
-		{method: http.MethodGet, pattern: "/v1/events", handle: (*Server).allEvents},
-		{method: http.MethodGet, pattern: "/v1/locks/{name}/events", handle: (*Server).lockEvents},
-		{method: http.MethodGet, pattern: "/v1/tasks/{name}/events", handle: (*Server).taskEvents},
+		{method: http.MethodGet, pattern: "/v1/events", streams: true, handle: (*Server).allEvents},
+		{method: http.MethodGet, pattern: "/v1/locks/{name}/events", streams: true, handle: (*Server).lockEvents},
+		{method: http.MethodGet, pattern: "/v1/tasks/{name}/events", streams: true, handle: (*Server).taskEvents},
 
 		// Around them.
 		{method: http.MethodGet, pattern: "/healthz", auth: authNone, style: stylePlain, head: true, handle: (*Server).healthz},
 		{method: http.MethodGet, pattern: "/readyz", auth: authNone, style: stylePlain, head: true, handle: (*Server).readyz},
-		{method: http.MethodGet, pattern: "/metrics", head: true, handle: (*Server).metrics},
-		{method: http.MethodGet, pattern: "/openapi.json", head: true, handle: (*Server).openapiJSON},
-		{method: http.MethodGet, pattern: "/openapi.yaml", head: true, handle: (*Server).openapiYAML},
+		{method: http.MethodGet, pattern: "/metrics", head: true, streams: true, handle: (*Server).metrics},
+		{method: http.MethodGet, pattern: "/openapi.json", head: true, streams: true, handle: (*Server).openapiJSON},
+		{method: http.MethodGet, pattern: "/openapi.yaml", head: true, streams: true, handle: (*Server).openapiYAML},
 		{method: http.MethodGet, pattern: "/", head: true, linkable: true, handle: (*Server).frontPage},
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/doubledutch-lock/doubledutch/internal/plainhttp"
 )
 
 // Server is the HTTP door. Its methods may be called from any goroutine; Listen, then Serve, once each.
@@ -40,8 +42,9 @@ type Server struct {
 
 	hashing sync.Mutex // held while the state is hashed, which only one request does at a time
 
-	mu       sync.Mutex // guards listener
+	mu       sync.Mutex // guards what follows
 	listener net.Listener
+	plain    *plainhttp.Listener // nil: net/http has it all
 }
 
 // useMetrics resolves every counter that a request touches.
@@ -132,7 +135,7 @@ func (s *Server) Serve() error {
 	if s.cert != nil {
 		err = s.http.ServeTLS(ln, "", "")
 	} else {
-		err = s.http.Serve(ln)
+		err = s.http.Serve(s.plainFirst(ln))
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -146,7 +149,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopping.Store(true)
 	s.endOnce.Do(func() { close(s.ended) })
 	drained := make(chan error, 1)
-	go func() { drained <- s.http.Shutdown(ctx) }()
+	go func() { drained <- errors.Join(s.http.Shutdown(ctx), s.shutdownPlain(ctx)) }()
 	s.backend.StopWaiting()
 	if err := <-drained; err != nil {
 		_ = s.http.Close()

@@ -118,11 +118,12 @@ func (s *Server) takeBack(a queued, v visit) (atOnce bool) {
 
 // arrives writes an answer and tells whether its client may have got it.
 func arrives(c *call, status int, contentType []string, body []byte) bool {
+	left := hasLeft(c.r) // before: who has its answer may go
 	err := c.answer(status, contentType, body)
 	if err == nil {
 		err = flush(c.w)
 	}
-	return err == nil && (c.ctx().Err() == nil || !turnedAway(c.r))
+	return err == nil && (!left && c.ctx().Err() == nil || !turnedAway(c.r))
 }
 
 func flush(w http.ResponseWriter) error {

@@ -27,12 +27,12 @@ var (
 	v1AcquireAllocs   = bound{"a v1 acquire, in its handler", 12, "allocations"}
 	v1RenewAllocs     = bound{"a v1 renewal, in its handler", 11, "allocations"}
 	v1ReleaseAllocs   = bound{"a v1 release, in its handler", 8, "allocations"}
-	wholeAcquire      = bound{"a seed acquire, from socket to socket", 53, "allocations"}
-	wholeRelease      = bound{"a seed release, from socket to socket", 49, "allocations"}
+	wholeAcquire      = bound{"a seed acquire, from socket to socket", 39, "allocations"}
+	wholeRelease      = bound{"a seed release, from socket to socket", 33, "allocations"}
 
-	requestReads  = bound{"reading a request", 3.5, "calls"}
+	requestReads  = bound{"reading a request", 1.5, "calls"}
 	requestWrites = bound{"writing an answer", 1, "calls"}
-	allCalls      = bound{"a request to a volatile server, with all that the runtime does", 20, "calls"}
+	allCalls      = bound{"a request to a volatile server, with all that the runtime does", 8, "calls"}
 
 	pairEntries    = bound{"an acquire and a release by one client", 2, "log entries"}
 	handOffEntries = bound{"a release that grants to the next in the queue", 1, "log entries"}
@@ -52,9 +52,9 @@ var (
 	leftBytes     = bound{"each of 100,000 names that came, went and were forgotten", 50, "bytes"}
 	leftTwice     = bound{"each of 100,000 more of them", 1, "bytes"}
 
-	parkedBytes      = bound{"a client that waits, of 1,000", 36_000, "bytes"}
-	parkedGoroutines = bound{"a client that waits", 2.1, "goroutines"}
-	idleBytes        = bound{"a connection that is kept alive, of 1,000", 24_000, "bytes"}
+	parkedBytes      = bound{"a client that waits, of 1,000", 21_000, "bytes"}
+	parkedGoroutines = bound{"a client that waits", 1.1, "goroutines"}
+	idleBytes        = bound{"a connection that is kept alive, of 1,000", 12_000, "bytes"}
 	idleGoroutines   = bound{"a connection that is kept alive", 1.1, "goroutines"}
 )
 
