@@ -178,10 +178,26 @@ func valid(texts ...string) bool {
 }
 
 // FromAcquire and its siblings put a command into its envelope.
-func FromAcquire(a *Acquire) *Command { return &Command{Op: &Command_Acquire{Acquire: a}} }
+func FromAcquire(a *Acquire) *Command {
+	var c struct { // at once, since this and the next are what every lock takes
+		command Command
+		op      Command_Acquire
+	}
+	c.op.Acquire = a
+	c.command.Op = &c.op
+	return &c.command
+}
 
 // FromRelease wraps r.
-func FromRelease(r *Release) *Command { return &Command{Op: &Command_Release{Release: r}} }
+func FromRelease(r *Release) *Command {
+	var c struct {
+		command Command
+		op      Command_Release
+	}
+	c.op.Release = r
+	c.command.Op = &c.op
+	return &c.command
+}
 
 // FromRenew wraps r.
 func FromRenew(r *Renew) *Command { return &Command{Op: &Command_Renew{Renew: r}} }

@@ -166,8 +166,10 @@ func (l *line) read(raw []byte) bool {
 	if l.value == nil {
 		l.value = make([]string, 1)
 	}
-	l.raw = append(l.raw[:0], raw...)
-	l.name, l.value[0] = textproto.CanonicalMIMEHeaderKey(string(name)), text
+	if !bytes.HasPrefix(l.raw, raw[:len(name)+1]) { // often it is the value alone that is another one
+		l.name = textproto.CanonicalMIMEHeaderKey(string(name))
+	}
+	l.raw, l.value[0] = append(l.raw[:0], raw...), text
 	switch l.name {
 	case "Connection":
 		return text == "keep-alive"

@@ -44,7 +44,13 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 
 // lasting is the context of what does not wait: it goes on when the connection ends, since that may be the end of its sending half
 // only, as `nc -N` does it.
-func (c *call) lasting() context.Context { return context.WithoutCancel(c.r.Context()) }
+func (c *call) lasting() context.Context {
+	ctx := c.r.Context()
+	if ctx.Done() == nil {
+		return ctx // as for all plain requests
+	}
+	return context.WithoutCancel(ctx)
+}
 
 // Header values are shared between all answers; net/http reads them only.
 var (
@@ -59,7 +65,7 @@ var (
 )
 
 // lengths holds Content-Length values of short bodies.
-var lengths = func() (l [64][]string) {
+var lengths = func() (l [512][]string) {
 	for i := range l {
 		l[i] = []string{strconv.Itoa(i)}
 	}

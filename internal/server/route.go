@@ -169,25 +169,32 @@ func (r *router) find(req *http.Request, params *[maxParams]string) (*route, sty
 	if !g.split(req.URL) {
 		return nil, r.styleOf(g.at[0]), fail(CodeNotFound, "There is nothing at this path.")
 	}
-	var allow []string
 	for _, rt := range r.byFirst[g.at[0]] {
-		if !rt.match(&g, params) {
-			continue
-		}
-		if rt.takes(req.Method) {
+		if rt.takes(req.Method) && rt.match(&g, params) {
 			return rt, rt.style, nil
 		}
-		allow = append(allow, rt.method)
-		if rt.head {
-			allow = append(allow, http.MethodHead)
-		}
 	}
+	allow := r.allowed(&g, params)
 	if allow == nil {
 		return nil, r.styleOf(g.at[0]), fail(CodeNotFound, "There is nothing at this path.")
 	}
 	e := fail(CodeMethodNotAllowed, "This path takes "+strings.Join(allow, ", ")+" only.")
 	e.allow = strings.Join(allow, ", ")
 	return nil, r.styleOf(g.at[0]), e
+}
+
+// allowed lists the methods that the path takes.
+func (r *router) allowed(g *segments, params *[maxParams]string) (methods []string) {
+	for _, rt := range r.byFirst[g.at[0]] {
+		if !rt.match(g, params) {
+			continue
+		}
+		methods = append(methods, rt.method)
+		if rt.head {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	return methods
 }
 
 func (r *router) styleOf(first string) style {

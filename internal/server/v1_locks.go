@@ -41,8 +41,9 @@ func (s *Server) acquireLock(c *call) error {
 		c.buf = appendPlace(c.buf[:0], a, &out)
 		s.deliverPlace(c, a, v, http.StatusAccepted)
 	default:
-		out.Slots = a.GetSlots() // a refusal does not say of itself that it is about permits
-		return s.refusal(c, a.GetKey(), &out)
+		refused := out               // the copy goes to the heap, not the outcome of those who are granted
+		refused.Slots = a.GetSlots() // a refusal does not say of itself that it is about permits
+		return s.refusal(c, a.GetKey(), &refused)
 	}
 	return nil
 }
@@ -102,7 +103,8 @@ func (s *Server) renewLock(c *call) error {
 		return err
 	}
 	if out.Code != locktable.Renewed {
-		return s.refusalOfHold(c, r.GetKey(), &out)
+		refused := out
+		return s.refusalOfHold(c, r.GetKey(), &refused)
 	}
 	b := append(c.buf[:0], `{"name":`...)
 	b = appendString(b, r.GetName())
@@ -136,7 +138,8 @@ func (s *Server) release(c *call, r *command.Release) error {
 		return err
 	}
 	if out.Code != locktable.Released {
-		return s.refusalOfHold(c, r.GetKey(), &out)
+		refused := out
+		return s.refusalOfHold(c, r.GetKey(), &refused)
 	}
 	c.buf = append(c.buf[:0], `{"released":true}`...)
 	return c.json(http.StatusOK)

@@ -22,13 +22,13 @@ type bound struct {
 }
 
 var (
-	seedAcquireAllocs = bound{"a seed acquire, in its handler", 6, "allocations"}
-	seedReleaseAllocs = bound{"a seed release, in its handler", 7, "allocations"}
-	v1AcquireAllocs   = bound{"a v1 acquire, in its handler", 12, "allocations"}
-	v1RenewAllocs     = bound{"a v1 renewal, in its handler", 11, "allocations"}
-	v1ReleaseAllocs   = bound{"a v1 release, in its handler", 8, "allocations"}
-	wholeAcquire      = bound{"a seed acquire, from socket to socket", 39, "allocations"}
-	wholeRelease      = bound{"a seed release, from socket to socket", 33, "allocations"}
+	seedAcquireAllocs = bound{"a seed acquire, in its handler", 4, "allocations"}
+	seedReleaseAllocs = bound{"a seed release, in its handler", 4, "allocations"}
+	v1AcquireAllocs   = bound{"a v1 acquire, in its handler", 7, "allocations"}
+	v1RenewAllocs     = bound{"a v1 renewal, in its handler", 8, "allocations"}
+	v1ReleaseAllocs   = bound{"a v1 release, in its handler", 3, "allocations"}
+	wholeAcquire      = bound{"a seed acquire, from socket to socket", 34, "allocations"}
+	wholeRelease      = bound{"a seed release, from socket to socket", 29, "allocations"}
 
 	requestReads  = bound{"reading a request", 1.5, "calls"}
 	requestWrites = bound{"writing an answer", 1, "calls"}
