@@ -12,6 +12,7 @@ import (
 	"io"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -54,6 +55,7 @@ type restorer struct {
 	sum     hash.Hash
 	buf     bytes.Buffer
 	again   []byte // buf, encoded once more
+	length  []byte // of buf, as it stands before it
 	table   *Table
 	part    part
 	last    string // the last name or id of this part
@@ -65,14 +67,15 @@ type restorer struct {
 
 func (r *restorer) run() error {
 	for r.part != partEnd {
-		rec, raw, err := r.read()
+		raw, err := r.read()
 		if err != nil {
 			return err
 		}
-		if err := r.take(rec); err != nil {
+		if err := r.takeRaw(raw); err != nil {
 			return err
 		}
-		r.sum.Write(binary.AppendUvarint(nil, uint64(len(raw))))
+		r.length = binary.AppendUvarint(r.length[:0], uint64(len(raw)))
+		r.sum.Write(r.length)
 		r.sum.Write(raw)
 	}
 	if _, err := r.in.ReadByte(); err != io.EOF {
@@ -88,24 +91,73 @@ func (r *restorer) run() error {
 	return nil
 }
 
-// read returns the next record and its bytes, which are valid until the next call.
-func (r *restorer) read() (*command.Record, []byte, error) {
+// read returns the bytes of the next record, which are valid until the next call.
+func (r *restorer) read() ([]byte, error) {
 	n, err := binary.ReadUvarint(r.in)
 	if err != nil {
-		return nil, nil, bad("it is cut short: %w", err)
+		return nil, bad("it is cut short: %w", err)
 	}
 	if n > maxRecordBytes {
-		return nil, nil, bad("a record of %d bytes", n)
+		return nil, bad("a record of %d bytes", n)
 	}
 	r.buf.Reset()
 	if _, err := io.CopyN(&r.buf, r.in, int64(n)); err != nil {
-		return nil, nil, bad("it is cut short: %w", err)
+		return nil, bad("it is cut short: %w", err)
+	}
+	return r.buf.Bytes(), nil
+}
+
+// takeRaw takes the record in r.buf.
+func (r *restorer) takeRaw(raw []byte) error {
+	if taken, err := r.takePlain(raw); taken || err != nil {
+		return err
 	}
 	var rec command.Record
-	if err := proto.Unmarshal(r.buf.Bytes(), &rec); err != nil {
-		return nil, nil, bad("%w", err)
+	if err := proto.Unmarshal(raw, &rec); err != nil {
+		return bad("%w", err)
 	}
-	return &rec, r.buf.Bytes(), r.checkForm(&rec)
+	if err := r.checkForm(&rec); err != nil {
+		return err
+	}
+	return r.take(&rec)
+}
+
+// takePlain takes a record in the way of command.PlainLock, if it is one in which nothing has to be refused but its place.
+func (r *restorer) takePlain(raw []byte) (taken bool, err error) {
+	if r.part == partHeader {
+		return false, nil
+	}
+	p, ok := command.ParsePlainLock(raw)
+	if !ok || !utf8.ValidString(p.Name) || p.Token == 0 || p.Mode != Exclusive && p.Mode != Shared {
+		return false, nil
+	}
+	key := Key(p.Key)
+	if !key.wellFormed() || r.table.keys.get(key) != nil {
+		return false, nil
+	}
+	return true, r.inPart(partLocks, p.Name, func() error {
+		l := r.addLock(p.Name)
+		l.slots = p.Slots
+		c := &claim{
+			key: key, lock: l, token: p.Token, seq: p.Seq, since: Time(p.Since), ttl: time.Duration(p.TTL),
+			deadline: Time(p.Deadline), attachment: p.Attachment, mode: uint8(p.Mode),
+		}
+		r.table.keys.put(c)
+		l.holders.push(c)
+		r.table.counts.add(c)
+		r.table.timers.arm(c)
+		r.table.counts.Held++
+		r.count.Locks++
+		return nil
+	})
+}
+
+// addLock is newLock for a name that belongs to nobody else, and comes after all that are there.
+func (r *restorer) addLock(name string) *lock {
+	l := &lock{name: name}
+	r.table.locks.Load(name, l)
+	r.table.text += uint64(len(name))
+	return l
 }
 
 // checkForm refuses records that this server would not have written so: with fields that it does not know (a newer server
@@ -220,7 +272,7 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 }
 
 func (r *restorer) takeLock(x *command.LockRecord) error {
-	l := r.table.newLock(x.GetName())
+	l := r.addLock(x.GetName())
 	l.slots = x.GetSlots()
 	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
 		return bad("a delay is half there")
