@@ -10,7 +10,7 @@ import (
 // or timer that disagrees with another. It takes time in proportion to the state; tests call it after every step, Restore
 // once.
 func (t *Table) CheckInvariants() error {
-	c := checker{t: t, seqs: make([]uint64, 0, len(t.keys.m)+t.sessions.Len()), inSession: make(map[*claim]bool)}
+	c := checker{t: t, seqs: make([]uint64, 0, t.keys.n+t.sessions.Len()), inSession: make(map[*claim]bool)}
 	c.run()
 	return errors.Join(c.errs...)
 }
@@ -247,9 +247,9 @@ func (c *checker) session(s *session) {
 func (c *checker) timer(x timed) {
 	c.timers++
 	i := int(*x.slot())
-	ok := i > 0 && i <= len(c.t.timers.items) && c.t.timers.items[i-1].what == x
+	ok := i > 0 && i <= c.t.timers.items.n && c.t.timers.items.at(i-1).what == x
 	c.must(ok, "something has no timer")
-	c.must(!ok || c.t.timers.items[i-1].at <= x.due(), "a timer is late")
+	c.must(!ok || c.t.timers.items.at(i-1).at <= x.due(), "a timer is late")
 }
 
 func (c *checker) indexes() {
@@ -260,10 +260,10 @@ func (c *checker) indexes() {
 		}
 	}
 	c.must(len(c.inSession) == c.counts.Sessions, "%d claims name a session, sessions have %d", len(c.inSession), c.counts.Sessions)
-	c.must(c.keys == len(c.t.keys.m), "%d keys for %d claims", len(c.t.keys.m), c.keys)
+	c.must(c.keys == c.t.keys.n, "%d keys for %d claims", c.t.keys.n, c.keys)
 	c.must(c.inSets == c.members, "%d claims of sets, sets have %d", c.inSets, c.members)
 	c.must(c.sets == c.t.sets, "%d sets, counted as %d", c.sets, c.t.sets)
-	c.must(c.timers == len(c.t.timers.items), "%d timers for %d deadlines", len(c.t.timers.items), c.timers)
+	c.must(c.timers == c.t.timers.items.n, "%d timers for %d deadlines", c.t.timers.items.n, c.timers)
 	c.must(c.text == c.t.text, "%d bytes of text, counted as %d", c.text, c.t.text)
 	have := c.t.counts
 	want := c.counts
