@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -99,6 +100,29 @@ func (r *scaleResults) stallTable(p printer) {
 		p("| %s | %s | %d | %s |", thousands(float64(h.Locks)), h.Taking, h.Snapshots, h.Renewing)
 	}
 	p("")
+	r.snapshotTable(p)
+}
+
+func (r *scaleResults) snapshotTable(p printer) {
+	p("What of that is due to **snapshots**: the longest pair of the same client while one is written, beside %d others that renew, and in as long a time between", busy)
+	p("two of them. With a log of %s at most, so that there are some.\n", stallsLog)
+	p("| locks | snapshots | one takes, s | longest pair beside one: median (most), ms | as long without: median (most), ms |")
+	p("|---|---|---|---|---|")
+	for _, h := range r.Held {
+		if x := h.Snapshotting; x != nil {
+			p("| %s | %d | %s | %s | %s |", thousands(float64(h.Locks)), len(x.With), digits(x.Seconds), medianAndMost(x.With), medianAndMost(x.Without))
+		}
+	}
+	p("")
+}
+
+// medianAndMost is a dash for no figures.
+func medianAndMost(all []float64) string {
+	if len(all) == 0 {
+		return "-"
+	}
+	all = slices.Sorted(slices.Values(all))
+	return digits(all[len(all)/2]) + " (" + digits(all[len(all)-1]) + ")"
 }
 
 func (r *scaleResults) waitingTable(p printer) {

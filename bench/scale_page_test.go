@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func scaleSample() *scaleResults {
@@ -17,6 +19,7 @@ func scaleSample() *scaleResults {
 		r.Table = append(r.Table, tablePoint{"renew", n, 1000}, tablePoint{"hand-off", n, 2000 + float64(i)})
 		r.Held = append(r.Held, heldPoint{Locks: n, Take: c, Renew: c, Pair: c, Bytes: 900, Restart: 1.5, Recover: 2.5, Snapshots: i, SnapshotBytes: int64(i) * 77_000_000})
 	}
+	r.Held[3].Snapshotting = &snapshotStalls{Seconds: 2, With: []float64{30, 10, 20}, Without: []float64{4, 16}}
 	r.Sessions = []sessionPoint{{Sessions: 1000, Open: c, Renew: c, Bytes: 400}}
 	r.Names = []namesPoint{{Names: 1000, Pair: c, Memory: 50 << 20, Disk: 100 << 20}}
 	return r
@@ -27,7 +30,7 @@ func TestScalePageAndPlots(t *testing.T) {
 	text := r.text()
 	for _, want := range []string{
 		"| renew | 1,000 | 1,000 | 1,000 | 1,000 |", "| hand-off | 2,000 | 2,001 | 2,002 | 2,003 |", "| 1,000,000 | 12,346 (34.5) | 12,346 (34.5) | 12,346 (34.5) | 900 | 1.50 / 2.50 | 231,000,000 bytes |",
-		"| 1,000 | 12,346 (34.5) | 12,346 (34.5) | 12,346 (34.5) | 900 | 1.50 / 2.50 | none was due |", "| 10,000 | 25.4 | 4.00 | 4.50 |", "| 1,000 | 12,346 (34.5) | 50.0 | 100 |",
+		"| 1,000 | 12,346 (34.5) | 12,346 (34.5) | 12,346 (34.5) | 900 | 1.50 / 2.50 | none was due |", "| 10,000 | 25.4 | 4.00 | 4.50 |", "| 1,000,000 | 3 | 2.00 | 20.0 (30.0) | 16.0 (16.0) |", "| 1,000 | 12,346 (34.5) | 50.0 | 100 |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
@@ -89,5 +92,21 @@ func TestSizesUpTo(t *testing.T) {
 	}
 	if got := upTo(heldSizes, 1); len(got) != 1 {
 		t.Errorf("%v: something has to be measured", got)
+	}
+}
+
+// Each snapshot's longest pair, with what comes right after it, and those of as long times that meet none.
+func TestLongestPairs(t *testing.T) {
+	at := func(d time.Duration) time.Time { return time.Unix(1000, 0).Add(d) }
+	between := func(from, to time.Duration) span { return span{at(from), at(to)} }
+	pairs := []span{
+		between(0, 3*time.Millisecond), between(time.Second, time.Second+7*time.Millisecond),
+		between(2*time.Second, 2*time.Second+20*time.Millisecond), between(2*time.Second+950*time.Millisecond, 2*time.Second+990*time.Millisecond),
+		between(4*time.Second, 4*time.Second+5*time.Millisecond),
+	}
+	got := longestPairs(pairs, []span{between(2*time.Second, 2900*time.Millisecond)}, between(0, 6*time.Second))
+	want := &snapshotStalls{Seconds: .9, With: []float64{40}, Without: []float64{3, 7, 0, 5, 0}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -21,6 +21,7 @@ type scaled struct {
 	endpoint *load.Endpoint
 	address  string
 	conns    []*doubledutchClient
+	flags    []string // of the next start, beside the usual ones
 }
 
 // busy is how many connections work at a time.
@@ -46,7 +47,8 @@ func (s *scaled) start(ctx context.Context) error {
 		s.endpoint = e
 		s.service = &service{version: strings.TrimPrefix(version, "doubledutch "), at: e.URL, dial: func(ctx context.Context, _ int) (client, error) { return s.dialOne(ctx) }}
 	}
-	err := s.host.start("", program, "serve", "--listen", s.address, "--data-dir", s.data(), "--log-level", "error", "--quiet")
+	args := append([]string{program, "serve", "--listen", s.address, "--data-dir", s.data(), "--log-level", "error", "--quiet"}, s.flags...)
+	err := s.host.start("", args...)
 	if err != nil {
 		return err
 	}
@@ -136,9 +138,14 @@ func (s *scaled) all(n int, do func(c *doubledutchClient, i int) error) (cost, e
 
 // forTime does as many as it can in the time of a measurement, spread over the numbers 0 to n-1.
 func (s *scaled) forTime(n int, do func(c *doubledutchClient, i int) error) (cost, error) {
+	return s.during(s.time, n, do)
+}
+
+// during is forTime for another time.
+func (s *scaled) during(d time.Duration, n int, do func(c *doubledutchClient, i int) error) (cost, error) {
 	const stride = 7919 // a prime, so that neighbours do not follow each other
 	var next atomic.Int64
-	end := time.Now().Add(s.time)
+	end := time.Now().Add(d)
 	return s.together(func(c *doubledutchClient, done *atomic.Int64) error {
 		for time.Now().Before(end) {
 			if err := do(c, int(next.Add(1)*stride%int64(n))); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -34,13 +31,8 @@ type heldPoint struct {
 	// while as many others renew.
 	Taking   stalls `json:"while_taking"`
 	Renewing stalls `json:"while_renewing"`
-}
-
-// stalls are the answers to the client beside, in milliseconds.
-type stalls struct {
-	P50 float64 `json:"p50_ms"`
-	P99 float64 `json:"p99_ms"`
-	Max float64 `json:"max_ms"`
+	// The longest of those answers beside snapshots and without; nil: not measured.
+	Snapshotting *snapshotStalls `json:"beside_snapshots,omitempty"`
 }
 
 func (s *scaled) held(ctx context.Context, n int) (p heldPoint, err error) {
@@ -71,7 +63,13 @@ func (s *scaled) held(ctx context.Context, n int) (p heldPoint, err error) {
 	if p.Restart, err = s.again(ctx, syscall.SIGTERM); err != nil {
 		return p, err
 	}
-	p.Recover, err = s.again(ctx, syscall.SIGKILL)
+	if n >= stallsFrom {
+		s.flags = []string{"--snapshot-size", stallsLog}
+	}
+	if p.Recover, err = s.again(ctx, syscall.SIGKILL); err != nil || n < stallsFrom {
+		return p, err
+	}
+	p.Snapshotting, err = s.besideSnapshots(ctx, n)
 	return p, err
 }
 
@@ -96,31 +94,6 @@ func (s *scaled) again(ctx context.Context, signal syscall.Signal) (seconds floa
 	}
 	seconds = time.Since(begun).Seconds()
 	return seconds, s.dialAll(ctx)
-}
-
-// beside has one client take and release a lock of its own while work runs.
-func (s *scaled) beside(ctx context.Context, work func() error) (stalls, error) {
-	c, err := s.dialOne(ctx)
-	if err != nil {
-		return stalls{}, err
-	}
-	defer c.close()
-	var over atomic.Bool
-	var fault error
-	r := newRecords(1)[0]
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for !over.Load() && fault == nil {
-			begun := time.Now()
-			fault = pairOne(c, "beside")
-			r.add(time.Since(begun))
-		}
-	})
-	err = work()
-	over.Store(true)
-	wg.Wait()
-	ms := func(ns int64) float64 { return float64(ns) / 1e6 }
-	return stalls{ms(r.times.ValueAtQuantile(50)), ms(r.times.ValueAtQuantile(99)), ms(r.times.Max())}, errors.Join(err, fault)
 }
 
 // watchSnapshots looks which snapshots come until the function that it returns is called, which tells how many were seen and the size of

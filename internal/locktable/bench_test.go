@@ -92,7 +92,7 @@ func benchNames(b *testing.B, remembered bool) {
 		releases[i] = []*command.Command{command.FromRelease(&command.Release{Name: name, Key: benchKey(i)})}
 	}
 	if remembered {
-		t.Apply(0, []*command.Command{command.FromCalendar(&command.Calendar{At: 1})})
+		t.Apply(0, []*command.Command{command.FromRaise(&command.Raise{Version: 2})})
 	}
 	pair := func(i int) {
 		// The keys are forgotten before they come again, the past holds are not.

@@ -22,8 +22,8 @@ func (c *checker) ask(l *lock) {
 	}
 	c.asks++
 	c.text += a.textBytes()
-	c.must(a.lock == l && l.holders.n > 0, "lock %q: nobody is there to be asked", l.name)
-	c.must(a.at >= 0 && a.at <= c.t.now && a.until > c.t.now, "lock %q: holders are asked at the wrong time", l.name)
+	c.mustOf(a.lock == l && l.holders.n > 0, "nobody is there to be asked")
+	c.mustOf(a.at >= 0 && a.at <= c.t.now && a.until > c.t.now, "holders are asked at the wrong time")
 	c.timer(a)
 }
 
@@ -33,8 +33,8 @@ func (c *checker) first(x *claim) {
 	if f == nil {
 		return
 	}
-	c.must(c.t.level >= 2 && x.session != nil && x.lock.slots == 0 && !x.lock.isTask && !x.waiting(), "lock %q: a hold that cannot be counted", x.lock.name)
-	c.must(f.since >= 0 && f.since <= c.t.now && f.waited >= 0, "lock %q: a counted hold began at an impossible time", x.lock.name)
+	c.mustOf(c.t.level >= 2 && x.session != nil && x.lock.slots == 0 && !x.lock.isTask && !x.waiting(), "a hold that cannot be counted")
+	c.mustOf(f.since >= 0 && f.since <= c.t.now && f.waited >= 0, "a counted hold began at an impossible time")
 }
 
 func (c *checker) pastHolds() {

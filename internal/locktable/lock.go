@@ -56,6 +56,7 @@ type extra struct {
 	set             *set          // nil: plain
 	first           *firstGrant   // of a counted hold, if that was with a key that has ended; of a set, each claim has its own
 	terms           *taskTerms    // of who waits for a task
+	sameHash        *claim        // see keyIndex
 	// Among the claims of the session.
 	sessionPrev, sessionNext *claim
 }
@@ -365,7 +366,7 @@ func (t *Table) dropPlace(c *claim, kind EventKind) {
 // forget removes what the table knows of the key of c (of a set, the lead) itself.
 func (t *Table) forget(c *claim, a afterwards) {
 	t.timers.disarm(c)
-	t.keys.remove(c.key)
+	t.keys.remove(c)
 	t.text -= c.textBytes()
 	if x := c.details(); x.set != nil {
 		t.text -= x.set.textBytes()

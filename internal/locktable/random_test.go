@@ -157,11 +157,15 @@ func (w *world) snapshotChunks() (err error) {
 	return err
 }
 
-// chunk takes the next record, and says whether that was all. The whole must show the state at the beginning.
+// chunk encodes the record that was collected some commands ago, collects the next one, and says whether there was none. The
+// whole must show the state at the beginning.
 func (r *runningSnapshot) chunk() (done bool, err error) {
-	b, err := r.s.Next(1)
+	b, err := r.s.Encode()
+	if err != nil {
+		return true, err
+	}
 	r.data = append(r.data, b...)
-	if err == nil {
+	if err = r.s.Collect(1); err == nil {
 		return false, nil
 	}
 	if !errors.Is(err, io.EOF) {

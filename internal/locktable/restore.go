@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
 )
@@ -54,6 +53,7 @@ type restorer struct {
 	sum     hash.Hash
 	buf     bytes.Buffer
 	again   []byte // buf, encoded once more
+	length  []byte // of buf, as it stands before it
 	table   *Table
 	part    part
 	last    string // the last name or id of this part
@@ -65,14 +65,15 @@ type restorer struct {
 
 func (r *restorer) run() error {
 	for r.part != partEnd {
-		rec, raw, err := r.read()
+		raw, err := r.read()
 		if err != nil {
 			return err
 		}
-		if err := r.take(rec); err != nil {
+		if err := r.takeRaw(raw); err != nil {
 			return err
 		}
-		r.sum.Write(binary.AppendUvarint(nil, uint64(len(raw))))
+		r.length = binary.AppendUvarint(r.length[:0], uint64(len(raw)))
+		r.sum.Write(r.length)
 		r.sum.Write(raw)
 	}
 	if _, err := r.in.ReadByte(); err != io.EOF {
@@ -86,57 +87,6 @@ func (r *restorer) run() error {
 	}
 	r.linkMembers()
 	return nil
-}
-
-// read returns the next record and its bytes, which are valid until the next call.
-func (r *restorer) read() (*command.Record, []byte, error) {
-	n, err := binary.ReadUvarint(r.in)
-	if err != nil {
-		return nil, nil, bad("it is cut short: %w", err)
-	}
-	if n > maxRecordBytes {
-		return nil, nil, bad("a record of %d bytes", n)
-	}
-	r.buf.Reset()
-	if _, err := io.CopyN(&r.buf, r.in, int64(n)); err != nil {
-		return nil, nil, bad("it is cut short: %w", err)
-	}
-	var rec command.Record
-	if err := proto.Unmarshal(r.buf.Bytes(), &rec); err != nil {
-		return nil, nil, bad("%w", err)
-	}
-	return &rec, r.buf.Bytes(), r.checkForm(&rec)
-}
-
-// checkForm refuses records that this server would not have written so: with fields that it does not know (a newer server
-// did mean something by them), or in another encoding.
-func (r *restorer) checkForm(rec *command.Record) (err error) {
-	r.again, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(r.again[:0], rec)
-	if err != nil || !bytes.Equal(r.again, r.buf.Bytes()) {
-		return bad("a record is not in the form in which records are written")
-	}
-	if hasUnknown(rec.ProtoReflect()) {
-		return bad("%w: it has a field that this server does not know; run a newer server on this data", command.ErrNotUnderstood)
-	}
-	return nil
-}
-
-// hasUnknown tells whether m or a message in it has a field that this version does not know.
-func hasUnknown(m protoreflect.Message) bool {
-	found := len(m.GetUnknown()) > 0
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case f.Message() == nil:
-		case f.IsList():
-			for i := range v.List().Len() {
-				found = found || hasUnknown(v.List().Get(i).Message())
-			}
-		default:
-			found = found || hasUnknown(v.Message())
-		}
-		return !found
-	})
-	return found
 }
 
 func (r *restorer) take(rec *command.Record) error {
@@ -220,7 +170,7 @@ func (r *restorer) takeSession(x *command.SessionRecord) error {
 }
 
 func (r *restorer) takeLock(x *command.LockRecord) error {
-	l := r.table.newLock(x.GetName())
+	l := r.addLock(x.GetName())
 	l.slots = x.GetSlots()
 	if (x.GetBlockedUntil() != 0) != (x.GetBlockedSeq() != 0) {
 		return bad("a delay is half there")

@@ -19,23 +19,28 @@ func (t *Table) lockRecord(l *lock) *command.LockRecord {
 	return r
 }
 
-func (s *Snapshot) writeHistory(most int) (wrote int, err error) {
-	for wrote < most && err == nil {
-		r := &command.HistoryRecord{}
-		for len(s.past) > 0 && len(r.GetHolds()) < historyChunkLen {
-			if p := s.past[0]; p.dropped == 0 || p.dropped > s.dropped {
-				r.Holds = append(r.Holds, p.record())
-			}
-			s.past = s.past[1:]
+// collectHistory collects the next chunk of past holds, or returns false if there is none. What a past hold says does not
+// change; only whether it is remembered has to be asked now.
+func (s *Snapshot) collectHistory() bool {
+	var holds []*past
+	for len(s.past) > 0 && len(holds) < historyChunkLen {
+		if p := s.past[0]; p.dropped == 0 || p.dropped > s.dropped {
+			holds = append(holds, p)
 		}
-		if len(r.GetHolds()) == 0 {
-			return wrote, nil
-		}
-		err = s.write(&command.Record{Kind: &command.Record_History{History: r}})
-		s.trailer.History += uint64(len(r.GetHolds()))
-		wrote++
+		s.past = s.past[1:]
 	}
-	return wrote, err
+	if len(holds) == 0 {
+		return false
+	}
+	s.collectLater(func() *command.Record {
+		r := &command.HistoryRecord{Holds: make([]*command.PastHold, 0, len(holds))}
+		for _, p := range holds {
+			r.Holds = append(r.Holds, p.record())
+		}
+		return &command.Record{Kind: &command.Record_History{History: r}}
+	})
+	s.trailer.History += uint64(len(holds))
+	return true
 }
 
 func (p *past) record() *command.PastHold {
@@ -49,17 +54,15 @@ func (p *past) record() *command.PastHold {
 	return r
 }
 
-func (s *Snapshot) writeBroken(most int) (wrote int, err error) {
-	for wrote < most && len(s.broken) > 0 && err == nil {
+func (s *Snapshot) collectBroken(most int) {
+	for len(s.collected) < most && len(s.broken) > 0 {
 		b := s.broken[0]
 		s.broken = s.broken[1:]
-		err = s.write(&command.Record{Kind: &command.Record_Broken{Broken: &command.BrokenRecord{
+		s.collect(&command.Record{Kind: &command.Record_Broken{Broken: &command.BrokenRecord{
 			Key: b.key.Reveal(), At: int64(b.at), By: b.by, Reason: b.reason,
 		}}})
 		s.trailer.Broken++
-		wrote++
 	}
-	return wrote, err
 }
 
 // takeCalendar reads the calendar in the header.

@@ -26,12 +26,12 @@ func (s *Stats) add(c *claim) {
 	}
 }
 
-func (s *Snapshot) writeTasks(most int) (wrote int, err error) {
+func (s *Snapshot) collectTasks(most int) {
 	s.tasks.Ascend(s.cursor, func(name string, x *task) bool {
 		if name == s.cursor {
 			return true
 		}
-		if wrote == most || err != nil {
+		if len(s.collected) >= most {
 			return false
 		}
 		image := s.taskImages[&x.lock]
@@ -39,13 +39,11 @@ func (s *Snapshot) writeTasks(most int) (wrote int, err error) {
 			image = x.record()
 		}
 		delete(s.taskImages, &x.lock)
-		err = s.write(&command.Record{Kind: &command.Record_Task{Task: image}})
+		s.collect(&command.Record{Kind: &command.Record_Task{Task: image}})
 		s.cursor = name
 		s.trailer.Tasks++
-		wrote++
 		return true
 	})
-	return wrote, err
 }
 
 // keepTask keeps the image of the task that l belongs to if it has yet to be written.

@@ -23,16 +23,16 @@ type timer struct {
 
 // arm makes sure that x fires at x.due().
 func (t *timers) arm(x timed) {
-	if i := *x.slot(); i > 0 {
-		if due := x.due(); due < t.items[i-1].at {
-			t.items[i-1].at = due
-			heap.Fix(&t.items, int(i-1))
+	if i := int(*x.slot()); i > 0 {
+		if due, top := x.due(), t.items.at(i-1); due < top.at {
+			top.at = due
+			heap.Fix(&t.items, i-1)
 		}
 		return
 	}
-	t.items = append(t.items, timer{at: x.due(), what: x})
-	*x.slot() = int32(len(t.items))
-	heap.Fix(&t.items, len(t.items)-1)
+	i := t.items.push(timer{at: x.due(), what: x})
+	*x.slot() = int32(i + 1)
+	heap.Fix(&t.items, i)
 }
 
 // disarm takes x out.
@@ -44,11 +44,10 @@ func (t *timers) disarm(x timed) {
 
 // remove takes out the item at i. (heap.Push and heap.Pop would allocate for each timer.)
 func (t *timers) remove(i int) {
-	last := len(t.items) - 1
+	last := t.items.n - 1
 	t.items.Swap(i, last)
-	*t.items[last].what.slot() = 0
-	t.items[last] = timer{}
-	t.items = t.items[:last]
+	*t.items.at(last).what.slot() = 0
+	t.items.cut()
 	if i < last {
 		heap.Fix(&t.items, i)
 	}
@@ -56,8 +55,8 @@ func (t *timers) remove(i int) {
 
 // next returns the earliest deadline.
 func (t *timers) next() (Time, bool) {
-	for len(t.items) > 0 {
-		top := &t.items[0]
+	for t.items.n > 0 {
+		top := t.items.at(0)
 		due := top.what.due()
 		if due == top.at {
 			return due, true
@@ -74,27 +73,57 @@ func (t *timers) pop(now Time) timed {
 	if !ok || at > now {
 		return nil
 	}
-	what := t.items[0].what
+	what := t.items.at(0).what
 	t.remove(0)
 	return what
 }
 
-// timerHeap implements heap.Interface; only heap.Fix is used on it.
-type timerHeap []timer
+const timerChunkLen = 1024
 
-func (h timerHeap) Len() int { return len(h) }
-
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].at != h[j].at {
-		return h[i].at < h[j].at
-	}
-	return h[i].what.order() < h[j].what.order()
+// timerHeap implements heap.Interface; only heap.Fix is used on it. It lives in chunks: a slice would be copied when it grows,
+// 24 MB with a million deadlines, while the table stands still.
+type timerHeap struct {
+	chunks []*[timerChunkLen]timer
+	n      int
 }
 
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	*h[i].what.slot() = int32(i + 1)
-	*h[j].what.slot() = int32(j + 1)
+func (h *timerHeap) at(i int) *timer { return &h.chunks[i/timerChunkLen][i%timerChunkLen] }
+
+// push adds x at the end and returns its position.
+func (h *timerHeap) push(x timer) int {
+	if h.n == len(h.chunks)*timerChunkLen {
+		h.chunks = append(h.chunks, new([timerChunkLen]timer))
+	}
+	*h.at(h.n) = x
+	h.n++
+	return h.n - 1
+}
+
+// cut takes the last one out. A chunk that is empty is kept for the next ones, a second one is not.
+func (h *timerHeap) cut() {
+	h.n--
+	*h.at(h.n) = timer{}
+	if last := len(h.chunks) - 1; h.n+timerChunkLen <= last*timerChunkLen {
+		h.chunks[last] = nil
+		h.chunks = h.chunks[:last]
+	}
+}
+
+func (h *timerHeap) Len() int { return h.n }
+
+func (h *timerHeap) Less(i, j int) bool {
+	a, b := h.at(i), h.at(j)
+	if a.at != b.at {
+		return a.at < b.at
+	}
+	return a.what.order() < b.what.order()
+}
+
+func (h *timerHeap) Swap(i, j int) {
+	a, b := h.at(i), h.at(j)
+	*a, *b = *b, *a
+	*a.what.slot() = int32(i + 1)
+	*b.what.slot() = int32(j + 1)
 }
 
 func (*timerHeap) Push(any) { panic("locktable: timers are pushed by arm") }

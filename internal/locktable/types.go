@@ -46,14 +46,21 @@ func ParseKey(s string) (Key, bool) {
 	if len(s) != KeyLen {
 		return k, false
 	}
-	for i := range KeyLen {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
-			return Key{}, false
-		}
-		k[i] = c
+	k = Key([]byte(s))
+	if !k.wellFormed() {
+		return Key{}, false
 	}
 	return k, true
+}
+
+// wellFormed tells whether k consists of what keys may consist of.
+func (k *Key) wellFormed() bool {
+	for _, c := range k {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
 }
 
 // Reveal returns the key in clear, for the client that it belongs to.

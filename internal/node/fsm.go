@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +20,20 @@ import (
 	"github.com/doubledutch-lock/doubledutch/internal/locktable"
 )
 
-// Records of a snapshot that are written in one turn of the lock. Some hundred take well under a millisecond, which is
-// how long an entry may have to wait.
-const snapshotChunk = 256
+// Locks of a snapshot that are looked at in one turn of fsm.mu. It takes some 20 microseconds, which is how long an entry
+// may have to wait.
+const snapshotChunk = 64
+
+// A snapshot is not urgent: after so many chunks, some 0.6 ms of work, it leaves its processor to others for a while. A million
+// locks take two seconds then instead of 0.7, and the slowest hundredth of the pairs beside it 8.7 ms instead of 13.4 (4.4
+// without a snapshot), on two cores with the clients on them.
+const (
+	snapshotBurst = 16
+	snapshotRest  = time.Millisecond
+)
+
+// Bytes of a snapshot that are written at once.
+const snapshotWrite = 64 << 10
 
 // fsm feeds the lock table with committed entries. hashicorp/raft calls Apply, Snapshot and Restore one at a time.
 type fsm struct {
@@ -232,35 +245,60 @@ type fsmSnapshot struct {
 	fsm     *fsm
 	snap    *locktable.Snapshot
 	applied uint64
+	chunks  int
 }
 
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	if _, err := sink.Write(snapshotHead(s.applied)); err != nil {
+	if err := s.write(sink); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (s *fsmSnapshot) write(w io.Writer) error {
+	out := bufio.NewWriterSize(w, snapshotWrite)
+	if _, err := out.Write(snapshotHead(s.applied)); err != nil {
+		return err
 	}
 	for {
 		chunk, err := s.next()
 		if err == io.EOF {
-			return sink.Close()
+			return out.Flush()
 		}
 		if err == nil {
-			_, err = sink.Write(chunk)
+			_, err = out.Write(chunk)
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
+			return err
 		}
 	}
 }
 
+// next returns the next chunk, valid until the next call. Everybody else goes first: fsm.mu is held only while the locks are
+// looked at, and between two chunks all goroutines that can run do. Who takes a free mutex again at once can keep away one who
+// is woken for it, until that one has waited for a millisecond, and then for a processor, which here were 10 to 30 ms for an
+// entry of the log.
 func (s *fsmSnapshot) next() ([]byte, error) {
 	select {
 	case <-s.fsm.stop:
 		return nil, ErrStopping
 	default:
 	}
+	if s.chunks++; s.chunks%snapshotBurst == 0 {
+		time.Sleep(snapshotRest)
+	} else {
+		runtime.Gosched()
+	}
+	if err := s.collect(); err != nil {
+		return nil, err
+	}
+	return s.snap.Encode()
+}
+
+func (s *fsmSnapshot) collect() error {
 	s.fsm.mu.Lock()
 	defer s.fsm.mu.Unlock()
-	return s.snap.Next(snapshotChunk)
+	return s.snap.Collect(snapshotChunk)
 }
 
 func (s *fsmSnapshot) Release() {

@@ -77,6 +77,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		sink.remove()
 		return nil, s.end(n, err)
 	}
+	sink.flow = startFlow(filepath.Join(sink.tmp, stateFile))
 	s.active[sink.tmp] = true
 	return sink, s.end(n, nil)
 }
@@ -129,6 +130,7 @@ type snapshotSink struct {
 	store *snapshotStore
 	tmp   string // its directory until it is closed
 	done  atomic.Bool
+	flow  *flow
 }
 
 func (s *snapshotSink) ID() string { return s.in.ID() }
@@ -139,6 +141,7 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	written, err := s.in.Write(p)
+	s.flow.wrote(written)
 	return written, s.store.end(n, err)
 }
 
@@ -152,6 +155,7 @@ func (s *snapshotSink) Close() error {
 		return err
 	}
 	defer s.store.finished(s.tmp)
+	s.flow.end()
 	if err := s.in.Close(); err != nil {
 		s.remove()
 		return s.store.end(n, err)
@@ -173,6 +177,7 @@ func (s *snapshotSink) Cancel() error {
 		return err
 	}
 	defer s.store.finished(s.tmp)
+	s.flow.end()
 	s.remove()
 	return s.store.end(n, nil)
 }

@@ -46,10 +46,10 @@ var (
 	idleSyncs    = bound{"any time in which nothing could expire", 0, "syncs"}
 	entryWritten = bound{"an entry with one acquire or release", 160, "bytes written to the log"}
 
-	heldBytes     = bound{"a held lock, of 100,000", 400, "bytes"}
+	heldBytes     = bound{"a held lock, of 100,000", 330, "bytes"}
 	sessionBytes  = bound{"a session that holds nothing, of 100,000", 350, "bytes"}
 	snapshotBytes = bound{"a held lock in a snapshot", 80, "bytes"}
-	leftBytes     = bound{"each of 100,000 names that came, went and were forgotten", 50, "bytes"}
+	leftBytes     = bound{"each of 100,000 names that came, went and were forgotten", 10, "bytes"}
 	leftTwice     = bound{"each of 100,000 more of them", 1, "bytes"}
 
 	parkedBytes      = bound{"a client that waits, of 1,000", 21_000, "bytes"}
