@@ -50,7 +50,7 @@ func TestGather(t *testing.T) {
 	}{
 		{name: "nobody has come", crowd: 20, come: 0, took: ms, waits: 0, finds: 0},
 		{name: "most come back soon", crowd: 20, come: 20, took: 4 * ms, every: ms / 10, waits: 17 * ms / 10, finds: 18},
-		{name: "no longer than the last batch took", crowd: 20, come: 20, took: ms, every: ms / 4, waits: ms, finds: 4},
+		{name: "as long as the last batch took, and half of that", crowd: 20, come: 20, took: ms, every: ms / 4, waits: 3 * ms / 2, finds: 6},
 		{name: "not for long, however long the last one took", crowd: 20, come: 20, took: time.Second, every: ms, waits: gatherMost, finds: 5},
 		{name: "not for a few", crowd: 8, come: 8, took: 4 * ms, every: ms / 10, waits: 0, finds: 1},
 		{name: "not on a single server", crowd: 20, come: 20, took: 4 * ms, every: ms / 10, alone: true, waits: 0, finds: 1},
@@ -120,7 +120,7 @@ func TestGatherForgets(t *testing.T) {
 		for range 10 {
 			g.done(30, time.Now().Add(-time.Millisecond))
 		}
-		if waited, _ := gathered(t, g, 2, time.Hour); waited != time.Millisecond {
+		if waited, _ := gathered(t, g, 2, time.Hour); waited != 3*time.Millisecond/2 {
 			t.Errorf("waited for %v, though many came at a time", waited)
 		}
 	})
