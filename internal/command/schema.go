@@ -63,6 +63,8 @@ type Schema struct {
 	// Returns what came after version 1, by the message that it is in or whose fields lead to it. The descriptors that it
 	// needs are not there yet while variables of this package are initialised.
 	newer func() newerParts
+	// Returns those of Command, by the number of their field: they are asked for with each command, several times.
+	ops func() []*part
 }
 
 type newerParts map[protoreflect.FullName][]part
@@ -72,23 +74,37 @@ type part struct {
 	field  protoreflect.FieldDescriptor
 	since  uint32
 	values map[protoreflect.EnumNumber]uint32
-	leads  bool // to a message with parts
+	leads  []part // of the message that it leads to
 }
 
 // NewSchema returns the schema of a server that knows everything up to version; since is as the variable of that name.
 // Servers have Current, and tests make up others.
 func NewSchema(version uint32, since map[protoreflect.FullName]uint32) *Schema {
-	return &Schema{version: version, newer: sync.OnceValue(func() newerParts {
+	newer := sync.OnceValue(func() newerParts {
 		n := newerParts{}
 		if len(since) > 0 {
 			n.learn((&Command{}).ProtoReflect().Descriptor(), since)
 		}
 		return n
-	})}
+	})
+	return &Schema{version: version, newer: newer, ops: sync.OnceValue(func() []*part { return newer().ops() })}
 }
 
-// learn notes the parts of m, and tells whether there are any. Messages do not contain themselves.
-func (n newerParts) learn(m protoreflect.MessageDescriptor, since map[protoreflect.FullName]uint32) bool {
+// ops returns the parts of Command by the number of their field.
+func (n newerParts) ops() (ops []*part) {
+	parts := n[(&Command{}).ProtoReflect().Descriptor().FullName()]
+	for i := range parts {
+		p := &parts[i]
+		if missing := int(p.field.Number()) + 1 - len(ops); missing > 0 {
+			ops = append(ops, make([]*part, missing)...)
+		}
+		ops[p.field.Number()] = p
+	}
+	return ops
+}
+
+// learn notes the parts of m and returns them. Messages do not contain themselves.
+func (n newerParts) learn(m protoreflect.MessageDescriptor, since map[protoreflect.FullName]uint32) []part {
 	var parts []part
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
@@ -99,14 +115,14 @@ func (n newerParts) learn(m protoreflect.MessageDescriptor, since map[protorefle
 		if sub := f.Message(); sub != nil {
 			p.leads = n.learn(sub, since)
 		}
-		if p.since > 1 || p.leads || p.values != nil {
+		if p.since > 1 || p.leads != nil || p.values != nil {
 			parts = append(parts, p)
 		}
 	}
 	if parts != nil {
 		n[m.FullName()] = parts
 	}
-	return parts != nil
+	return parts
 }
 
 func newerValues(e protoreflect.EnumDescriptor, since map[protoreflect.FullName]uint32) map[protoreflect.EnumNumber]uint32 {
@@ -123,6 +139,14 @@ func newerValues(e protoreflect.EnumDescriptor, since map[protoreflect.FullName]
 	return values
 }
 
+// op returns the part that is the field of Command with that number, or nil if the field came with version 1 and leads nowhere.
+func (s *Schema) op(number protoreflect.FieldNumber) *part {
+	if ops := s.ops(); int(number) < len(ops) {
+		return ops[number]
+	}
+	return nil
+}
+
 // Version returns the newest version that is known.
 func (s *Schema) Version() uint32 { return s.version }
 
@@ -137,41 +161,40 @@ func (s *Schema) Of(c *Command) uint32 {
 	if set == nil {
 		return 1
 	}
-	n := s.newer()
-	for _, p := range n[m.Descriptor().FullName()] {
-		if p.field == set {
-			return max(p.since, n.needOf(p, m.Get(set)))
-		}
+	p := s.op(set.Number())
+	if p == nil {
+		return 1
 	}
-	return 1
+	return max(p.since, p.needOf(m.Get(set)))
 }
 
-func (n newerParts) need(m protoreflect.Message) uint32 {
+// needOfAll returns what the parts of m need.
+func needOfAll(parts []part, m protoreflect.Message) uint32 {
 	need := uint32(1)
-	for _, p := range n[m.Descriptor().FullName()] {
-		if m.Has(p.field) {
-			need = max(need, p.since, n.needOf(p, m.Get(p.field)))
+	for i := range parts {
+		if p := &parts[i]; m.Has(p.field) {
+			need = max(need, p.since, p.needOf(m.Get(p.field)))
 		}
 	}
 	return need
 }
 
 // needOf returns what the value of a field needs.
-func (n newerParts) needOf(p part, v protoreflect.Value) uint32 {
+func (p *part) needOf(v protoreflect.Value) uint32 {
 	if !p.field.IsList() {
-		return n.needOne(p, v)
+		return p.needOne(v)
 	}
 	need := uint32(1)
 	for i := range v.List().Len() {
-		need = max(need, n.needOne(p, v.List().Get(i)))
+		need = max(need, p.needOne(v.List().Get(i)))
 	}
 	return need
 }
 
-func (n newerParts) needOne(p part, v protoreflect.Value) uint32 {
+func (p *part) needOne(v protoreflect.Value) uint32 {
 	switch {
-	case p.leads:
-		return n.need(v.Message())
+	case p.leads != nil:
+		return needOfAll(p.leads, v.Message())
 	case p.values != nil:
 		return max(1, p.values[v.Enum()])
 	}

@@ -25,10 +25,15 @@ const (
 func (n *Node) forward() (stopped bool) {
 	t := time.NewTicker(officeCheck)
 	defer t.Stop()
+	g := newGatherer(n.queue, false)
+	defer g.stop()
 	var batch []*proposal
 	for n.raft.State() != raft.Leader {
+		g.gather()
 		if batch = n.queue.take(batch[:0]); len(batch) > 0 {
+			sent := time.Now()
 			n.forwardBatch(dropVoid(batch, 0))
+			g.done(len(batch), sent)
 			clear(batch)
 			continue
 		}

@@ -301,7 +301,10 @@ func changed(have, want *command.Settings) string {
 
 // work proposes while the node is in office, and passes commands on while it is not.
 func (n *Node) work() {
-	p := &proposer{schema: n.schema, raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters}
+	p := &proposer{
+		schema: n.schema, raft: n.raft, fsm: n.fsm, clock: &n.clock, queue: n.queue, stall: n.stall, obs: n.config.Observer, parks: n.waiters,
+		alone: !n.clustered(),
+	}
 	p.wall.now = n.config.simulation().Wall
 	refused := office{}
 	for {

@@ -90,11 +90,12 @@ func (ps *proposals) put(p *proposal) {
 
 // queue holds the commands that wait for the next entry.
 type queue struct {
-	wake  chan struct{} // has a value when pending may be non-empty
+	wake  chan struct{} // has a value when pending may be non-empty, or as long as awaited
 	began time.Time     // carries the monotonic reading
 
 	mu      sync.Mutex // guards all below
 	pending []*proposal
+	awaited int // by await
 	closed  bool
 }
 
@@ -124,13 +125,34 @@ func (q *queue) put(p *proposal, most int) error {
 		return ErrOverloaded
 	}
 	p.at = q.now()
-	if q.pending = append(q.pending, p); len(q.pending) == 1 {
+	q.pending = append(q.pending, p)
+	if n := len(q.pending); n == 1 || n == q.awaited {
 		select {
 		case q.wake <- struct{}{}:
 		default:
 		}
 	}
 	return nil
+}
+
+// await returns true when n commands wait, or false when timeUp is ready before. Only who takes them may call it.
+func (q *queue) await(n int, timeUp <-chan time.Time) bool {
+	for !q.has(n) {
+		select {
+		case <-q.wake:
+		case <-timeUp:
+			return q.has(n)
+		}
+	}
+	return true
+}
+
+// has tells whether n commands wait. If not, wake gets a value when they do.
+func (q *queue) has(n int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.awaited = n
+	return len(q.pending) >= n
 }
 
 // take moves the commands of one entry, in order, to batch.
@@ -190,6 +212,7 @@ type proposer struct {
 	obs    Observer
 	parks  *waiters
 	wall   wallClock
+	alone  bool // nobody else is to be waited for: see gatherer
 
 	batch []*proposal
 	cmds  []*command.Command
@@ -199,13 +222,18 @@ type proposer struct {
 func (p *proposer) run(stop <-chan struct{}) bool {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	g := newGatherer(p.queue, p.alone)
+	defer g.stop()
 	for {
 		// Whoever is ready to run may have a command to add; a lone one is not delayed by this.
 		runtime.Gosched()
+		g.gather()
 		if p.batch = p.queue.take(p.batch[:0]); len(p.batch) > 0 {
+			n, sent := len(p.batch), time.Now()
 			if !p.propose() {
 				return false
 			}
+			g.done(n, sent)
 			continue
 		}
 		wait := p.untilTick()

@@ -82,14 +82,18 @@ func (c *conn) serve() {
 // next looks at what has come, and waits for the rest of what may become a plain request. After one was answered, net/http makes
 // nothing of a few bytes that nothing follows, so nothing is made of them here.
 func (c *conn) next() (n int, v verdict) {
+	var by time.Time // the whole rest, or who sends a byte now and then could stay for ever
 	for {
 		n, v = c.in.parse(c.buf[c.start:c.end])
 		crumbs := c.answered && c.end-c.start < len("GET ")
 		if v != partial && (v != other || !crumbs) {
 			return n, v
 		}
+		if by.IsZero() {
+			by = time.Now().Add(restTimeout)
+		}
 		before := c.end - c.start
-		switch err := c.readRest(); {
+		switch err := c.readRest(by); {
 		case crumbs && c.end-c.start == before && errors.Is(err, io.EOF):
 			return 0, nothing
 		case err != nil:
@@ -106,9 +110,12 @@ func (c *conn) await() bool {
 	if c.state.CompareAndSwap(active, idle) && c.ln.closing.Load() {
 		return false
 	}
-	now := time.Now()
-	if c.readBy.Sub(now) < c.ln.config.IdleTimeout {
-		c.readBy = now.Add(c.ln.config.IdleTimeout + deadlineStep)
+	now, silence := time.Now(), c.ln.config.IdleTimeout
+	if c.state.Load() == fresh {
+		silence = c.ln.config.FirstTimeout
+	}
+	if c.readBy.Sub(now) < silence {
+		c.readBy = now.Add(silence + deadlineStep)
 		_ = c.nc.SetReadDeadline(c.readBy)
 		if c.ln.closing.Load() {
 			c.leaveIdle() // that it was told to has just been undone
@@ -133,8 +140,8 @@ func (c *conn) leaveIdle() {
 	}
 }
 
-// readRest reads more of a request, and fails if it does not come at once or is too large.
-func (c *conn) readRest() error {
+// readRest reads more of a request, and fails if nothing comes in time or it is too large.
+func (c *conn) readRest(by time.Time) error {
 	if c.start > 0 {
 		c.end = copy(c.buf, c.buf[c.start:c.end])
 		c.start = 0
@@ -142,7 +149,7 @@ func (c *conn) readRest() error {
 	if c.end == len(c.buf) {
 		return errTooLarge
 	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(restTimeout))
+	_ = c.nc.SetReadDeadline(by)
 	c.readBy = time.Time{}
 	n, err := c.nc.Read(c.buf[c.end:])
 	c.end += n

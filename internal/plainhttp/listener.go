@@ -18,9 +18,9 @@ type Config struct {
 	// Context returns the context for the requests of a connection that is to be served here; nil: none is, and net/http gets
 	// the connection as it is.
 	Context func(net.Conn) context.Context
-	// IdleTimeout bounds how long a connection may be silent, WriteTimeout how long an answer takes to be written. Both may be
-	// up to a second longer.
-	IdleTimeout, WriteTimeout time.Duration
+	// FirstTimeout bounds how long a connection may be silent before its first request, IdleTimeout how long it may after one, and
+	// WriteTimeout how long an answer takes to be written. Each may be up to a second longer.
+	FirstTimeout, IdleTimeout, WriteTimeout time.Duration
 }
 
 // Listener answers the plain requests that come over the connections of another listener. Its Accept returns the connections

@@ -76,8 +76,8 @@ func open(ln net.Listener) *house {
 			tell(w, r)
 			return true
 		},
-		Context:     func(net.Conn) context.Context { return context.Background() },
-		IdleTimeout: time.Minute, WriteTimeout: 10 * time.Second,
+		Context:      func(net.Conn) context.Context { return context.Background() },
+		FirstTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 10 * time.Second,
 	})
 	go func() { _ = h.http.Serve(h.ln) }()
 	return h
@@ -238,7 +238,11 @@ func TestSilentConnectionEnds(t *testing.T) {
 				ask(t, c, acquireSeed)
 				time.Sleep(50 * time.Second)
 			}
-			if took := ends(c) + 50*time.Second*time.Duration(min(asked, 1)); took < time.Minute || took > time.Minute+deadlineStep {
+			want := time.Minute
+			if asked == 0 {
+				want = 5 * time.Second
+			}
+			if took := ends(c) + 50*time.Second*time.Duration(min(asked, 1)); took < want || took > want+deadlineStep {
 				t.Errorf("after %d requests: %v", asked, took)
 			}
 		}
@@ -276,7 +280,7 @@ func TestSlowRequest(t *testing.T) {
 		ask(t, c, acquireSeed)
 		for _, piece := range []string{acquireV1[:10], acquireV1[10:20]} {
 			_, _ = io.WriteString(c, piece)
-			time.Sleep(restTimeout / 2)
+			time.Sleep(restTimeout / 3)
 			synctest.Wait()
 			if h.ln.count() != 1 {
 				t.Error("handed over too early")
@@ -295,6 +299,29 @@ func TestSlowRequest(t *testing.T) {
 	})
 }
 
+// TestDrip: who sends a byte now and then has the time of one request, not of each byte.
+func TestDrip(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *house, ln *pipes) {
+		for _, answered := range []bool{false, true} {
+			c := ln.dial()
+			synctest.Wait()
+			if answered {
+				ask(t, c, acquireSeed)
+			}
+			start := time.Now()
+			for i := 0; h.ln.count() > 0 && i < len(acquireV1); i++ {
+				_, _ = io.WriteString(c, acquireV1[i:i+1])
+				time.Sleep(restTimeout / 10)
+				synctest.Wait()
+			}
+			if took := time.Since(start); took < restTimeout || took > 2*restTimeout {
+				t.Errorf("net/http had it after %v", took)
+			}
+			_ = c.Close()
+		}
+	})
+}
+
 // TestShutdown: who is silent is closed at once, who has just come has a moment, and who is being answered gets the answer.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -309,8 +336,8 @@ func TestShutdown(t *testing.T) {
 				tell(w, r)
 				return true
 			},
-			Context:     func(net.Conn) context.Context { return context.Background() },
-			IdleTimeout: time.Minute, WriteTimeout: time.Minute,
+			Context:      func(net.Conn) context.Context { return context.Background() },
+			FirstTimeout: time.Minute, IdleTimeout: time.Minute, WriteTimeout: time.Minute,
 		})
 		silent, busy, mute, late := ln.dial(), ln.dial(), ln.dial(), ln.dial()
 		ask(t, silent, acquireSeed)
@@ -353,9 +380,9 @@ func TestShutdownCuts(t *testing.T) {
 		ln := newPipes()
 		stuck := make(chan struct{})
 		l := Listen(ln, Config{
-			Serve:       func(http.ResponseWriter, *http.Request) bool { <-stuck; return true },
-			Context:     func(net.Conn) context.Context { return context.Background() },
-			IdleTimeout: time.Minute, WriteTimeout: time.Minute,
+			Serve:        func(http.ResponseWriter, *http.Request) bool { <-stuck; return true },
+			Context:      func(net.Conn) context.Context { return context.Background() },
+			FirstTimeout: time.Minute, IdleTimeout: time.Minute, WriteTimeout: time.Minute,
 		})
 		c := ln.dial()
 		_, _ = io.WriteString(c, acquireSeed)

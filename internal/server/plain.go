@@ -16,7 +16,7 @@ func (s *Server) plainFirst(ln net.Listener) net.Listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plain = plainhttp.Listen(ln, plainhttp.Config{
-		Serve: s.servePlain, Context: plainContext, IdleTimeout: idleTimeout, WriteTimeout: deliverTimeout,
+		Serve: s.servePlain, Context: plainContext, FirstTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, WriteTimeout: deliverTimeout,
 	})
 	return s.plain
 }

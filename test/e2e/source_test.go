@@ -108,6 +108,7 @@ var readsInNode = map[string]string{
 	"stall.go":    "how long an entry is on its way",
 	"handover.go": "how long raft has refused office",
 	"fsm.go":      "how long ago anything was applied",
+	"gateway.go":  "how long a batch is on its way to the leader",
 	// For people to read.
 	"backup.go": "when a backup was made",
 	// The calendar of the cluster is for people and schedules; no lifetime depends on it.
