@@ -39,11 +39,7 @@ func (e *NotYetError) Unwrap() error { return ErrNotYetSupported }
 
 // checkLevel refuses what some member may not understand. This node's own level may lag behind the leader's for a moment.
 func (n *Node) checkLevel(c *command.Command) error {
-	level := n.fsm.level.Load()
-	if level >= n.schema.Version() && c.GetRaise() == nil {
-		return nil // nothing that this server can read is newer; to look for what might be would take a third of proposing
-	}
-	if n.schema.Of(c) <= level {
+	if n.schema.Of(c) <= n.fsm.level.Load() {
 		return nil
 	}
 	e := &NotYetError{}

@@ -247,14 +247,15 @@ func TestStoppedGuardian(t *testing.T) {
 	w.nothingIsLeft(pids)
 }
 
-// A guardian that was stopped for a while finds the later deadlines before it looks at the time.
+// A guardian that was stopped for a while finds the later deadlines before it looks at the time. The lease is long, so that a machine that is
+// slow meanwhile does not end it.
 func TestGuardianThatSleptKillsNobody(t *testing.T) {
 	t.Parallel()
-	w := wrap(t, `echo $$ > leader; until [ -e enough ]; do sleep 0.02; done; exit 9`, "-ttl", "1500ms", "-renewed", "renewed", "-grace", "10ms")
+	w := wrap(t, `echo $$ > leader; until [ -e enough ]; do sleep 0.02; done; exit 9`, "-ttl", "6s", "-renewed", "renewed", "-grace", "10ms")
 	touch(t, w.file("renewed"))
 	guardian := w.start().guardian(number(t, w.await("leader")))
 	_ = unix.Kill(guardian, unix.SIGSTOP)
-	time.Sleep(1600 * time.Millisecond) // so long that its old deadline has passed for certain
+	time.Sleep(6200 * time.Millisecond) // so long that its old deadline has passed for certain
 	_ = unix.Kill(guardian, unix.SIGCONT)
 	touch(t, w.file("enough"))
 	if code := w.code(); code != 9 {
