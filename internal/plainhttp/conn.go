@@ -170,8 +170,7 @@ func (c *conn) answer(n int) bool {
 }
 
 // write writes to the connection.
-func (c *conn) write(b []byte) error {
-	now := time.Now()
+func (c *conn) write(b []byte, now time.Time) error {
 	if c.writeBy.Sub(now) < c.ln.config.WriteTimeout {
 		c.writeBy = now.Add(c.ln.config.WriteTimeout + deadlineStep)
 		_ = c.nc.SetWriteDeadline(c.writeBy)

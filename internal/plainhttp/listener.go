@@ -177,9 +177,8 @@ type stamp struct {
 	text   string
 }
 
-// date returns the present time for the header Date.
-func (l *Listener) date() string {
-	now := time.Now()
+// date returns now as it stands in the header Date.
+func (l *Listener) date(now time.Time) string {
 	s := l.stamp.Load()
 	if s == nil || s.second != now.Unix() {
 		s = &stamp{now.Unix(), now.UTC().Format(http.TimeFormat)}

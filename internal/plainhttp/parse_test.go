@@ -145,6 +145,14 @@ func TestFormsAreKeptApart(t *testing.T) {
 	}
 }
 
+// TestRefusedHalfway: a header of which half was read and kept leaves nothing that is taken for another one's.
+func TestRefusedHalfway(t *testing.T) {
+	var p parser
+	for _, lines := range []string{"X: 1\r\nY: 1\r\n", "Z: 2\r\nY: \x01\r\n", "Z: 2\r\nY: 1\r\n"} {
+		compare(t, &p, []byte("GET / HTTP/1.1\r\nHost: a\r\n"+lines+"\r\n"))
+	}
+}
+
 // FuzzParse holds the parser against net/http's: what it takes for plain, net/http takes for the very same request.
 func FuzzParse(f *testing.F) {
 	for _, a := range append(append([]string(nil), plainOnes...), otherOnes...) {

@@ -102,13 +102,14 @@ func (w *response) send() {
 	if w.c.ln.closing.Load() {
 		w.header["Connection"] = closing
 	}
-	w.buf = append(w.appendHead(w.buf[:0]), w.body...)
-	w.err = w.c.write(w.buf)
+	now := time.Now()
+	w.buf = append(w.appendHead(w.buf[:0], now), w.body...)
+	w.err = w.c.write(w.buf, now)
 }
 
 var closing = []string{"close"}
 
-func (w *response) appendHead(b []byte) []byte {
+func (w *response) appendHead(b []byte, now time.Time) []byte {
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(w.status), 10)
 	b = append(b, ' ')
@@ -123,7 +124,7 @@ func (w *response) appendHead(b []byte) []byte {
 		}
 	}
 	b = append(b, "Date: "...)
-	b = append(b, w.c.ln.date()...)
+	b = append(b, w.c.ln.date(now)...)
 	b = append(b, "\r\n"...)
 	if w.declared < 0 && hasBody(w.status) {
 		b = append(b, "Content-Length: "...)
