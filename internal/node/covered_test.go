@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/doubledutch-lock/doubledutch/internal/storage"
 )
 
 // T17: a process that ended between the installation of a snapshot and the removal of the log before it leaves a log that ends before
@@ -15,25 +13,14 @@ func TestLogThatASnapshotCoversIsDropped(t *testing.T) {
 		snapshot uint64
 		kept     bool
 	}{{0, true}, {5, true}, {10, true}, {11, false}, {30, false}} {
-		o := storage.Options{Dir: t.TempDir(), Fatal: func(err error) { t.Error(err) }}
-		s, err := storage.Open(o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openBareStore(t, t.TempDir())
 		for i := range uint64(10) {
 			if err := s.Log().StoreLog(&raft.Log{Index: i + 1, Term: 1, Type: raft.LogNoop}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if c.snapshot > 0 {
-			_, transport := raft.NewInmemTransport("")
-			sink, err := s.Snapshots().Create(raft.SnapshotVersionMax, c.snapshot, 1, raft.Configuration{}, 1, transport)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := sink.Close(); err != nil {
-				t.Fatal(err)
-			}
+			storeSnapshot(t, s, c.snapshot)
 		}
 		if err := dropCovered(s.Log(), s.Snapshots()); err != nil {
 			t.Fatal(err)
