@@ -244,8 +244,9 @@ func (f *fate4key) live() *grant {
 	return nil
 }
 
-func (b *book) finalHash() [sha256.Size]byte {
+// final returns the last entry and the state that all entries make.
+func (b *book) final() (last uint64, hash [sha256.Size]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.table.Hash()
+	return b.entries[len(b.entries)-1].index, b.table.Hash()
 }
