@@ -74,15 +74,17 @@ func (w wire) send(message any) error {
 	return unix.Send(int(w), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
-// receive reads a message into message. The error is io.EOF when the other side is gone; with unix.MSG_DONTWAIT among the flags it is
-// unix.EAGAIN when there is no message.
+// receive reads a message into message. The error is io.EOF when the other side is gone and all that it has sent was read; with
+// unix.MSG_DONTWAIT among the flags it is unix.EAGAIN when there is no message.
 func (w wire) receive(message any, flags int) error {
 	var buf [maxMessage]byte
 	for {
 		n, _, err := unix.Recvfrom(int(w), buf[:], flags)
 		switch {
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ECONNRESET), err == nil && n == 0:
+		case errors.Is(err, unix.ECONNRESET):
+			// Said once, before what is left to read: the other side has ended and has not read all that was sent to it.
+		case err == nil && n == 0:
 			return io.EOF
 		case err != nil:
 			return err
