@@ -15,9 +15,7 @@ import (
 func TestBeginningThatWasInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	s := openBareStore(t, dir)
-	if err := s.Stable().SetUint64([]byte(keyCurrentTerm), firstTerm); err != nil {
-		t.Fatal(err)
-	}
+	setTerm(firstTerm)(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,10 +38,10 @@ func TestPast(t *testing.T) {
 		"nothing":        {func(*testing.T, *storage.Store) {}, false},
 		"the first term": {setTerm(firstTerm), false},
 		"a later term":   {setTerm(firstTerm + 1), true},
-		"an entry":       {storeEntry, true},
+		"an entry":       {func(t *testing.T, s *storage.Store) { storeEntry(t, s, 1) }, true},
 		"the first term and an entry": {func(t *testing.T, s *storage.Store) {
 			setTerm(firstTerm)(t, s)
-			storeEntry(t, s)
+			storeEntry(t, s, 1)
 		}, true},
 		"the first term and a snapshot": {func(t *testing.T, s *storage.Store) {
 			setTerm(firstTerm)(t, s)
@@ -87,7 +85,9 @@ func TestBeginningOfThreeThatWasInterrupted(t *testing.T) {
 	})
 }
 
+// openBareStore opens the data directory of a node that does not run.
 func openBareStore(t *testing.T, dir string) *storage.Store {
+	t.Helper()
 	s, err := storage.Open(storage.Options{Dir: dir, Fatal: func(err error) { t.Error(err) }})
 	if err != nil {
 		t.Fatal(err)
@@ -95,13 +95,15 @@ func openBareStore(t *testing.T, dir string) *storage.Store {
 	return s
 }
 
-func storeEntry(t *testing.T, s *storage.Store) {
-	if err := s.Log().StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogNoop}); err != nil {
+func storeEntry(t *testing.T, s *storage.Store, index uint64) {
+	t.Helper()
+	if err := s.Log().StoreLog(&raft.Log{Index: index, Term: 1, Type: raft.LogNoop}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func storeSnapshot(t *testing.T, s *storage.Store, index uint64) {
+	t.Helper()
 	_, transport := raft.NewInmemTransport("")
 	sink, err := s.Snapshots().Create(raft.SnapshotVersionMax, index, 1, raft.Configuration{}, 1, transport)
 	if err != nil {

@@ -15,9 +15,7 @@ func TestLogThatASnapshotCoversIsDropped(t *testing.T) {
 	}{{0, true}, {5, true}, {10, true}, {11, false}, {30, false}} {
 		s := openBareStore(t, t.TempDir())
 		for i := range uint64(10) {
-			if err := s.Log().StoreLog(&raft.Log{Index: i + 1, Term: 1, Type: raft.LogNoop}); err != nil {
-				t.Fatal(err)
-			}
+			storeEntry(t, s, i+1)
 		}
 		if c.snapshot > 0 {
 			storeSnapshot(t, s, c.snapshot)

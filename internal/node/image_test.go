@@ -64,10 +64,7 @@ func TestReadDirTakesTheTail(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := storage.Open(storage.Options{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openBareStore(t, dir)
 	last, err := s.Log().LastIndex()
 	if err != nil {
 		t.Fatal(err)
@@ -97,10 +94,7 @@ func TestReadDirRefuses(t *testing.T) {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
-	s, err := storage.Open(storage.Options{Dir: empty}) // a node that waits to be taken into a cluster
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openBareStore(t, empty) // a node that waits to be taken into a cluster
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -29,40 +29,31 @@ func (n *Node) address() raft.ServerAddress {
 	return raft.ServerAddress(n.selfID())
 }
 
-// hasPast tells whether the store has a log, a snapshot or a term. A beginning that did not come to its end is none.
-func (n *Node) hasPast() (bool, error) {
-	log, stable := n.store.Log(), n.store.Stable()
-	past, err := raft.HasExistingState(log, stable, n.store.Snapshots())
-	if err != nil || !past {
-		return past, err
-	}
-	unfinished, err := isUnfinished(log, stable, n.store.Snapshots())
-	if err != nil || !unfinished {
-		return true, err
-	}
-	n.config.Logger.Info("this data directory was left while its first start wrote into it: beginning anew")
-	return false, stable.SetUint64([]byte(keyCurrentTerm), 0)
-}
-
+// Raft's own: the key of the term, and the term that raft.BootstrapCluster writes. Every election begins a later one.
 const (
-	keyCurrentTerm = "CurrentTerm" // raft's own
+	keyCurrentTerm = "CurrentTerm"
 	firstTerm      = 1
 )
 
-// isUnfinished tells that the process ended within raft.BootstrapCluster, which writes the first term and then the first entry, the
-// members. Without members nothing would ever be elected, and the term would forbid a second beginning. Nobody else has the first
-// term and no entry: every election begins a later one.
-func isUnfinished(log raft.LogStore, stable raft.StableStore, snapshots raft.SnapshotStore) (bool, error) {
-	term, err := stable.GetUint64([]byte(keyCurrentTerm))
-	if err != nil || term != firstTerm { // err: there is no term. One that cannot be read stopped HasExistingState.
-		return false, nil
-	}
-	last, err := log.LastIndex()
+// hasPast tells whether the store has a log, a snapshot or the term of an election. The first term alone is none: raft.BootstrapCluster
+// writes it and then the first entry, the members, and a process that ended in between has no members to elect anybody, and a term
+// that would forbid a second beginning. It is taken back.
+func (n *Node) hasPast() (bool, error) {
+	last, err := n.store.Log().LastIndex()
 	if err != nil || last > 0 {
-		return false, err
+		return true, err
 	}
-	metas, err := snapshots.List()
-	return len(metas) == 0, err
+	snapshots, err := n.store.Snapshots().List()
+	if err != nil || len(snapshots) > 0 {
+		return true, err
+	}
+	stable := n.store.Stable()
+	term, err := stable.GetUint64([]byte(keyCurrentTerm))
+	if err != nil || term != firstTerm {
+		return term > firstTerm, err
+	}
+	n.config.Logger.Info("this data directory was left while its first start wrote into it: beginning anew")
+	return false, stable.SetUint64([]byte(keyCurrentTerm), 0)
 }
 
 // startRaft starts consensus on the opened store. A new store begins a cluster if first says with whom.
