@@ -131,6 +131,7 @@ type Node struct {
 	adoptions  chan adoption
 	confirming rounds
 	membership turn        // held while the members change and while the level is raised
+	snapshots  turn        // held while one is taken, and while one of the leader is installed
 	backingUp  atomic.Bool // a backup is being read
 
 	attachments atomic.Uint64 // the last one given out
@@ -150,7 +151,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	q := newQueue()
 	n := &Node{
 		config: c, schema: c.schema, queue: q, waiters: newWaiters(), unfetched: newUnfetched(), fates: newFates(), stall: newStall(q), adoptions: make(chan adoption),
-		membership: make(turn, 1), confirming: rounds{turn: make(turn, 1)},
+		membership: make(turn, 1), snapshots: make(turn, 1), confirming: rounds{turn: make(turn, 1)},
 		stopping: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.attachments.Store(rand.Uint64())
@@ -408,6 +409,8 @@ func (n *Node) wantsSnapshot() bool {
 }
 
 func (n *Node) snapshot() {
+	n.snapshots.Lock() // see raftGuard
+	defer n.snapshots.Unlock()
 	start := time.Now()
 	err := n.raft.Snapshot().Error()
 	switch {

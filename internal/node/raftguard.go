@@ -12,12 +12,21 @@ import (
 // away that are older than what is committed here. Such a one arrives when a connection was slow and its sender has succeeded over
 // another one meanwhile. hashicorp/raft v1.8.0 installs whatever comes: it throws away its log, with entries that it has
 // acknowledged to the leader, goes back to the old state, and panics when it misses the entries in between.
+//
+// Nor does a snapshot come through while this node takes one of its own, which a slow disk makes long. Raft v1.8.0 would install the newer
+// one, throw away its log, and then note the older one of its own as the newest: it misses the entries between the two, which it has
+// acknowledged, and may vote for somebody who never had them; no leader can bring them, because what it sends is late. Found by the simulation. The
+// leader is told that it was not installed, and tries again.
+//
+// And entries come in a form that Raft takes, see uncovered.
 type raftGuard struct {
 	raft.Transport
-	out    chan raft.RPC
-	closed chan struct{}
-	once   sync.Once
-	node   *atomic.Pointer[raft.Raft]
+	out       chan raft.RPC
+	closed    chan struct{}
+	once      sync.Once
+	node      *atomic.Pointer[raft.Raft]
+	log       raft.LogStore
+	snapshots turn // held while a snapshot is taken or installed
 }
 
 var (
@@ -26,7 +35,7 @@ var (
 )
 
 func (n *Node) guardRaft(t raft.Transport) *raftGuard {
-	g := &raftGuard{Transport: t, out: make(chan raft.RPC), closed: make(chan struct{}), node: &n.raftRef}
+	g := &raftGuard{Transport: t, out: make(chan raft.RPC), closed: make(chan struct{}), node: &n.raftRef, log: n.store.Log(), snapshots: n.snapshots}
 	go g.run()
 	return g
 }
@@ -47,15 +56,23 @@ func (g *raftGuard) run() {
 }
 
 func (g *raftGuard) pass(rpc raft.RPC) {
-	if req, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok && g.late(req) {
-		_, err := io.Copy(io.Discard, rpc.Reader)
-		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: err == nil}, err)
-		return
+	if req, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+		late := g.late(req)
+		if late || !g.snapshots.TryLock() {
+			_, err := io.Copy(io.Discard, rpc.Reader)
+			rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: late && err == nil}, err)
+			return
+		}
+		defer g.snapshots.Unlock()
 	}
 	answer := make(chan raft.RPCResponse, 1)
 	to := rpc.RespChan
 	rpc.RespChan = answer
-	rpc.Command = g.impartial(rpc.Command)
+	if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+		rpc.Command = g.uncovered(req)
+	} else {
+		rpc.Command = g.impartial(rpc.Command)
+	}
 	select {
 	case g.out <- rpc:
 	case <-g.closed:
@@ -72,6 +89,36 @@ func (g *raftGuard) pass(rpc raft.RPC) {
 func (g *raftGuard) late(req *raft.InstallSnapshotRequest) bool {
 	r := g.node.Load()
 	return r != nil && req.Term >= r.CurrentTerm() && req.LastLogIndex <= max(r.CommitIndex(), r.AppliedIndex())
+}
+
+// uncovered returns req without the entries that are committed here, if the one before them is only in a snapshot. Raft v1.8.0 would
+// look for that one in the log and refuse the rest. The leader would go back entry by entry, send the snapshot at the end, which is late here,
+// and begin again, without end: a node that has installed a snapshot needs no more for that than a lost answer to the first entries after it.
+// Every leader has what is committed (Raft, §5.4), so there is nothing to compare. The newest commit index goes no further than what is compared.
+func (g *raftGuard) uncovered(req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	r := g.node.Load()
+	if r == nil || req.PrevLogEntry == 0 || req.Term < r.CurrentTerm() {
+		return req
+	}
+	committed := max(r.CommitIndex(), r.AppliedIndex())
+	if req.PrevLogEntry > committed || req.PrevLogEntry == r.LastIndex() {
+		return req
+	}
+	first, err := g.log.FirstIndex()
+	if err != nil || first != 0 && first <= req.PrevLogEntry {
+		return req
+	}
+	c := *req
+	c.PrevLogEntry, c.PrevLogTerm = 0, 0 // Raft compares nothing then
+	for len(c.Entries) > 0 && c.Entries[0].Index <= committed {
+		c.Entries = c.Entries[1:]
+	}
+	compared := committed
+	if n := len(c.Entries); n > 0 {
+		compared = c.Entries[n-1].Index
+	}
+	c.LeaderCommitIndex = min(c.LeaderCommitIndex, compared)
+	return &c
 }
 
 // RequestPreVote is passed on.
