@@ -41,11 +41,20 @@ type network struct {
 	rand  *rand.Rand
 	roads map[[2]string]road
 	ends  map[string]*end // by address, of the processes that run
+	// How often a process was told that another one has its snapshot.
+	installed map[installation]int
+}
+
+// installation is the snapshot up to entry index on its way between two processes.
+type installation struct {
+	from, to *life
+	index    uint64
 }
 
 func newNetwork(seed uint64, c *counters) *network {
 	return &network{
 		count: c, rand: rand.New(rand.NewPCG(seed, 11)), roads: map[[2]string]road{}, ends: map[string]*end{},
+		installed: map[installation]int{},
 	}
 }
 

@@ -37,5 +37,24 @@ func (e *end) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, args *raft
 		return err
 	}
 	*resp = *r.(*raft.InstallSnapshotResponse)
+	if resp.Success {
+		e.net.mu.Lock()
+		e.net.installed[installation{e.life, f.to.life, args.LastLogIndex}]++
+		e.net.mu.Unlock()
+	}
 	return nil
+}
+
+// A node that has a snapshot can be given what comes after it.
+const mostInstallations = 10
+
+// checkInstallations finds nodes that were given the same snapshot again and again (L2).
+func (w *world) checkInstallations() {
+	w.net.mu.Lock()
+	defer w.net.mu.Unlock()
+	for i, times := range w.net.installed {
+		if times > mostInstallations {
+			w.violated("L2", "%s has sent the snapshot of entry %d to %s %d times", i.from.machine.name, i.index, i.to.machine.name, times)
+		}
+	}
 }

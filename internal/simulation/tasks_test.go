@@ -171,7 +171,7 @@ func (c *client) report(m *claim, done bool) {
 		switch {
 		case good && acked:
 			c.count.add("reports repeated", 1)
-		case !good && acked && done && remembered(r.answered), !good && !acked && done && r.answered.Before(believed):
+		case !good && acked && done && remembered(r.answered), !good && done && r.answered.Before(believed):
 			c.violated("S12", "the report of task %s with token %d was answered code %d (acknowledged before: %v)", m.task.name, m.token,
 				r.out.Code, acked)
 		case !good:
