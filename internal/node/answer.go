@@ -123,9 +123,10 @@ func (n *Node) answerRead() *command.PeerResponse {
 }
 
 // readIndex is asked of the leader. What it acknowledged before the call is applied here, so the index is known before its
-// leadership is confirmed; had another leader acknowledged anything before the call, it would not be.
+// leadership is confirmed; had another leader acknowledged anything before the call, it would not be. The time is of the same moment: to
+// confirm may take long, and by a later time a lease might be over that an entry after the index has renewed.
 func (n *Node) readIndex() (*command.ReadIndexAt, error) {
-	_, term, ok := n.clock.read()
+	now, term, ok := n.clock.read()
 	if !ok {
 		return nil, ErrUnavailable // elected perhaps, but what earlier leaders acknowledged may not be applied yet
 	}
@@ -133,8 +134,7 @@ func (n *Node) readIndex() (*command.ReadIndexAt, error) {
 	if err := n.confirm(term); err != nil {
 		return nil, err
 	}
-	now, termNow, ok := n.clock.read()
-	if !ok || termNow != term {
+	if _, still, ok := n.clock.read(); !ok || still != term {
 		return nil, ErrUnavailable
 	}
 	return &command.ReadIndexAt{Index: index, Now: int64(now)}, nil
