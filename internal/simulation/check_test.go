@@ -1,7 +1,9 @@
 package simulation
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/doubledutch-lock/doubledutch/internal/command"
@@ -127,7 +129,7 @@ func (w *world) checkOutcomes(c *claim) {
 			w.violated("S15", "a request (%d) for %s was made between %v and %v, and executed at %v", a.op, c.lock,
 				a.sent.Sub(w.began), a.answered.Sub(w.began), ls[0].at.Sub(w.began))
 		}
-		if a.err == nil && a.out.Code == locktable.Granted && !slices.ContainsFunc(f.grants, func(g grant) bool { return g.token == a.out.Token }) {
+		if a.err == nil && a.out.Code == locktable.Granted && f != nil && !slices.ContainsFunc(f.grants, func(g grant) bool { return g.token == a.out.Token }) {
 			w.violated("S7", "token %d of %s was acknowledged, and the log grants no such", a.out.Token, c.lock)
 		}
 	}
@@ -211,14 +213,30 @@ func (w *world) checkReads(reads []*read, cs []*claim) {
 			seen := slices.Contains(r.holders, c.token)
 			switch {
 			case !seen && !c.ack.After(r.begin) && c.ends().After(r.end):
-				w.violated("S13", "a read of %s from %v to %v does not see token %d, held from %v to %v", r.lock, r.begin.Sub(w.began),
-					r.end.Sub(w.began), c.token, c.ack.Sub(w.began), c.until.Sub(w.began))
+				w.violated("S13", "a read of %s through %s from %v to %v at %v sees %v, but %v only as due, and not token %d, held from %v to %v: %s",
+					r.lock, r.through, r.begin.Sub(w.began), r.end.Sub(w.began), r.now, r.holders, r.expiring, c.token, c.ack.Sub(w.began),
+					c.ends().Sub(w.began), w.story(c))
 			case seen && !c.gone.IsZero() && c.gone.Before(r.begin) && !reheld(cs, c):
 				w.violated("S13", "a read of %s at %v sees token %d, whose release was acknowledged at %v", r.lock, r.begin.Sub(w.began),
 					c.token, c.gone.Sub(w.began))
 			}
 		}
 	}
+}
+
+// story tells what the client of c was told, and what became of its grants.
+func (w *world) story(c *claim) string {
+	var b strings.Builder
+	for _, a := range c.attempts {
+		fmt.Fprintf(&b, "\n  attempt %d (copy: %v) from %v to %v: code %d token %d now %v deadline %v, %v", a.op, a.copied, a.sent.Sub(w.began),
+			a.answered.Sub(w.began), a.out.Code, a.out.Token, a.out.Now, a.out.Deadline, a.err)
+	}
+	if f := w.book.fate(c); f != nil {
+		for _, g := range f.grants {
+			fmt.Fprintf(&b, "\n  token %d granted at %v (%v), ended at %v by event %d", g.token, g.at.Sub(w.began), g.clock, g.end.Sub(w.began), g.how)
+		}
+	}
+	return b.String()
 }
 
 // reheld tells whether another key of the session counts for the same hold.

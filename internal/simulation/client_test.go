@@ -103,7 +103,7 @@ func (c *client) take(m *claim, a *command.Acquire) bool {
 		hangUp := c.hangsUp(a)
 		bears := hangUp
 		if hangUp == 0 {
-			bears = max(0, time.Duration(a.Wait)) + patience
+			bears = max(0, asked(a, slice)) + patience
 		}
 		ctx, cancel := within(bears)
 		r := c.acquireOnce(ctx, m, a, slice, false)
@@ -175,12 +175,17 @@ func (c *client) hangsUp(a *command.Acquire) time.Duration {
 	return 0
 }
 
+// asked returns for how long the node is asked to wait; negative: without end.
+func asked(a *command.Acquire, s node.Slice) time.Duration {
+	if wait := time.Duration(a.Wait); s.For <= 0 || wait >= 0 && wait <= s.For {
+		return wait
+	}
+	return s.For
+}
+
 // acquireOnce sends an acquire to some node, and perhaps lets a copy of it follow.
 func (c *client) acquireOnce(ctx context.Context, m *claim, a *command.Acquire, s node.Slice, copied bool) *attempt {
-	r := &attempt{op: opAcquire, copied: copied, sent: time.Now(), wait: time.Duration(a.Wait), number: a.Request}
-	if s.For > 0 && (r.wait < 0 || s.For < r.wait) {
-		r.wait = s.For
-	}
+	r := &attempt{op: opAcquire, copied: copied, sent: time.Now(), wait: asked(a, s), number: a.Request}
 	m.touch(c.world)
 	r.answer, r.life = c.acquire(ctx, c.pick(), a, s)
 	c.finish(m, r)
@@ -280,8 +285,9 @@ func (c *client) look() {
 		c.sleep(100*time.Millisecond, 2*time.Second)
 		lock, begin := c.lock([]string{"p", "p", "p", "q", "rw", "sem"}[c.rand.IntN(6)], 2), time.Now()
 		ctx, cancel := within(patience)
-		a, _ := c.ask(ctx, c.pick(), func(ctx context.Context, n *node.Node) answer {
-			r := &read{lock: lock, begin: begin}
+		m := c.pick()
+		a, _ := c.ask(ctx, m, func(ctx context.Context, n *node.Node) answer {
+			r := &read{lock: lock, begin: begin, through: m.name}
 			err := n.Read(ctx, func(t *locktable.Table, now locktable.Time) { r.fill(t, now) })
 			return answer{err: err, saw: r}
 		})
@@ -295,6 +301,7 @@ func (c *client) look() {
 }
 
 func (r *read) fill(t *locktable.Table, now locktable.Time) {
+	r.now = now
 	i, _ := t.Lock(r.lock, 50)
 	for _, h := range i.Holders {
 		if h.Deadline > now {

@@ -70,9 +70,11 @@ type shared struct {
 type read struct {
 	lock       string
 	begin, end time.Time
-	holders    []uint64 // tokens of holds that have not expired
-	expiring   []uint64 // tokens of holds that are due
-	waiters    []string // their keys, in order
+	through    string         // the node
+	now        locktable.Time // as it was there
+	holders    []uint64       // tokens of holds that have not expired
+	expiring   []uint64       // tokens of holds that are due
+	waiters    []string       // their keys, in order
 }
 
 // history is what the clients of a run have seen.
