@@ -18,7 +18,7 @@ import (
 // acknowledged, and may vote for somebody who never had them; no leader can bring them, because what it sends is late. Found by the simulation. The
 // leader is told that it was not installed, and tries again.
 //
-// And entries come in a form that Raft takes, see uncovered.
+// Entries come in a form that Raft takes, see uncovered; requests for a vote come to a node that can grant it, see forget and impartial.
 type raftGuard struct {
 	raft.Transport
 	out       chan raft.RPC
@@ -65,23 +65,33 @@ func (g *raftGuard) pass(rpc raft.RPC) {
 		}
 		defer g.snapshots.Unlock()
 	}
-	answer := make(chan raft.RPCResponse, 1)
-	to := rpc.RespChan
-	rpc.RespChan = answer
-	if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+	switch req := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
 		rpc.Command = g.uncovered(req)
-	} else {
-		rpc.Command = g.impartial(rpc.Command)
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		g.forget()
+		rpc.Command = g.impartial(req)
 	}
+	to := rpc.RespChan
+	if answer, ok := g.exchange(rpc); ok {
+		to <- answer
+	}
+}
+
+// exchange gets Raft's answer to a message, unless the guard is closed before.
+func (g *raftGuard) exchange(rpc raft.RPC) (answer raft.RPCResponse, ok bool) {
+	answers := make(chan raft.RPCResponse, 1)
+	rpc.RespChan = answers
 	select {
 	case g.out <- rpc:
 	case <-g.closed:
-		return
+		return answer, false
 	}
 	select {
-	case a := <-answer:
-		to <- a
+	case answer = <-answers:
+		return answer, true
 	case <-g.closed:
+		return answer, false
 	}
 }
 
@@ -89,6 +99,21 @@ func (g *raftGuard) pass(rpc raft.RPC) {
 func (g *raftGuard) late(req *raft.InstallSnapshotRequest) bool {
 	r := g.node.Load()
 	return r != nil && req.Term >= r.CurrentTerm() && req.LastLogIndex <= max(r.CommitIndex(), r.AppliedIndex())
+}
+
+// forget makes a candidate forget its leader. Raft v1.8.0 answers heartbeats beside everything else. One that is answered in the moment in which
+// the node becomes a candidate leaves it with the leader that it has missed, for as long as it is a candidate. If that one is gone, the
+// candidate refuses its vote to all others because it has a leader, and if they have newer logs nobody is ever elected. A message of its own
+// term that comes from no leader makes it a follower without one. Found by the simulation.
+func (g *raftGuard) forget() {
+	r := g.node.Load()
+	if r == nil || r.State() != raft.Candidate {
+		return
+	}
+	if leader, _ := r.LeaderWithID(); leader != "" {
+		header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}
+		g.exchange(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: header, Term: r.CurrentTerm()}})
+	}
 }
 
 // uncovered returns req without the entries that are committed here, if the one before them is only in a snapshot. Raft v1.8.0 would

@@ -3,9 +3,11 @@ package node
 import (
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/hashicorp/raft"
 
@@ -153,4 +155,35 @@ func snapshotIndex(t *testing.T, n *Node) uint64 {
 		return 0
 	}
 	return metas[0].Index
+}
+
+// A candidate that still has a leader, which is gone, does not keep the others from electing one.
+func TestCandidateForgetsItsLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openTrio(t)
+		name, leader := c.leader()
+		f := c.followers()
+		c.isolate(f[0].transport.Addr(), true)
+		time.Sleep(10 * time.Second) // virtual
+		if f[0].raft.State() != raft.Candidate {
+			t.Fatalf("who hears nobody is %v", f[0].raft.State())
+		}
+		mustAcquire(t, leader, acquireCmd("db", "a", 0), locktable.Granted) // which the candidate does not have
+		c.isolate(c.members[name], true)
+		setLeader(f[0].raft, raft.ServerAddress(c.members[name]))
+		c.isolate(f[0].transport.Addr(), false)
+		time.Sleep(10 * time.Second) // virtual
+		mustAcquire(t, f[0], acquireCmd("db", "b", 0), locktable.Held)
+	})
+}
+
+// setLeader does what a heartbeat does that is answered too late.
+func setLeader(r *raft.Raft, leader raft.ServerAddress) {
+	field := func(name string) unsafe.Pointer {
+		return reflect.ValueOf(r).Elem().FieldByName(name).Addr().UnsafePointer()
+	}
+	lock := (*sync.RWMutex)(field("leaderLock"))
+	lock.Lock()
+	defer lock.Unlock()
+	*(*raft.ServerAddress)(field("leaderAddr")) = leader
 }
