@@ -159,7 +159,11 @@ func (c *trio) start(name string, cl *Cluster) (*Node, error) {
 	cl.Listen = c.listen(addr)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return Open(ctx, Config{Cluster: cl, Simulation: c.sim, Fatal: func(err error) {
+	dir := ""
+	if c.sim != nil && c.sim.Open != nil {
+		dir = "not volatile, and not used"
+	}
+	return Open(ctx, Config{Cluster: cl, Dir: dir, Simulation: c.sim, Fatal: func(err error) {
 		if !errors.Is(err, ErrRemoved) {
 			c.t.Errorf("%s: fatal: %v", name, err)
 		}

@@ -48,6 +48,7 @@ type fsm struct {
 
 	// The entry that the proposer of this node has in flight, to spare decoding it again.
 	own atomic.Pointer[ownEntry]
+	log *parallelLog // nil: all that is applied is on disk
 
 	mu    sync.Mutex // guards the table, also against readers
 	table *locktable.Table
@@ -76,6 +77,11 @@ func newFSM(c Config, w *waiters, fates *fates, stop <-chan struct{}) *fsm {
 
 // Apply executes one committed entry and returns its outcomes, valid until the next call.
 func (f *fsm) Apply(l *raft.Log) any {
+	if f.log != nil {
+		if err := f.log.synced(l.Index); err != nil {
+			return err // the store has failed, and with it the process
+		}
+	}
 	e, err := f.decode(l.Data)
 	if err != nil {
 		// Others may understand it. Going on without it would make this replica lie.

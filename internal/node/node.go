@@ -130,6 +130,7 @@ type Node struct {
 	waiting    atomic.Bool // for a cluster that adds this node
 	adoptions  chan adoption
 	confirming rounds
+	log        *parallelLog
 	membership turn        // held while the members change and while the level is raised
 	snapshots  turn        // held while one is taken, and while one of the leader is installed
 	backingUp  atomic.Bool // a backup is being read
@@ -445,6 +446,7 @@ func (n *Node) Close() error {
 		var errs []error
 		if n.raft != nil {
 			errs = append(errs, n.raft.Shutdown().Error())
+			_ = n.log.settle() // the store tells of its failures itself
 		}
 		if n.transport != nil {
 			errs = append(errs, n.transport.Close())

@@ -65,7 +65,9 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 	} else {
 		_, transport = raft.NewInmemTransport(n.address())
 	}
-	log := n.store.Log()
+	n.log = newParallelLog(n.store.Log(), n.isFollowed)
+	n.fsm.log = n.log
+	log := raft.LogStore(n.log)
 	if err := dropCovered(log, n.store.Snapshots()); err != nil {
 		return fmt.Errorf("drop the log that a snapshot covers: %w", err)
 	}
@@ -90,6 +92,12 @@ func (n *Node) startRaft(first *raft.Configuration) error {
 	n.raft = r
 	n.raftRef.Store(r)
 	return nil
+}
+
+// isFollowed tells whether raft leads, and has others to wait for. What is kept in memory is not waited for.
+func (n *Node) isFollowed() bool {
+	r := n.raftRef.Load()
+	return n.clustered() && !n.volatile() && r != nil && r.State() == raft.Leader
 }
 
 // dropCovered finishes the installation of a snapshot whose process ended in between: it is there, and the log, which ends before it,

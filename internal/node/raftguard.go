@@ -25,7 +25,7 @@ type raftGuard struct {
 	closed    chan struct{}
 	once      sync.Once
 	node      *atomic.Pointer[raft.Raft]
-	log       raft.LogStore
+	log       *parallelLog
 	snapshots turn // held while a snapshot is taken or installed
 }
 
@@ -35,7 +35,7 @@ var (
 )
 
 func (n *Node) guardRaft(t raft.Transport) *raftGuard {
-	g := &raftGuard{Transport: t, out: make(chan raft.RPC), closed: make(chan struct{}), node: &n.raftRef, log: n.store.Log(), snapshots: n.snapshots}
+	g := &raftGuard{Transport: t, out: make(chan raft.RPC), closed: make(chan struct{}), node: &n.raftRef, log: n.log, snapshots: n.snapshots}
 	go g.run()
 	return g
 }
@@ -144,6 +144,16 @@ func (g *raftGuard) uncovered(req *raft.AppendEntriesRequest) *raft.AppendEntrie
 	}
 	c.LeaderCommitIndex = min(c.LeaderCommitIndex, compared)
 	return &c
+}
+
+// AppendEntries sends what parallelLog lets a follower know.
+func (g *raftGuard) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return g.Transport.AppendEntries(id, to, g.log.bounded(args), resp)
+}
+
+// AppendEntriesPipeline is not supported: all goes through AppendEntries. The proposer has one entry in flight.
+func (g *raftGuard) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
 // RequestPreVote is passed on.

@@ -26,7 +26,7 @@ func TestLateSnapshotIsKeptFromRaft(t *testing.T) {
 		_, leader := f.raft.LeaderWithID()
 		addr := raft.ServerAddress(f.leaderAddr())
 		answer := make(chan raft.RPCResponse, 1)
-		g := &raftGuard{out: make(chan raft.RPC), closed: make(chan struct{}), node: &f.raftRef, snapshots: make(turn, 1)}
+		g := &raftGuard{out: make(chan raft.RPC), closed: make(chan struct{}), node: &f.raftRef, log: f.log, snapshots: make(turn, 1)}
 		g.pass(raft.RPC{RespChan: answer, Reader: content, Command: &raft.InstallSnapshotRequest{
 			RPCHeader: raft.RPCHeader{ID: []byte(leader), Addr: []byte(addr)}, SnapshotVersion: 1, Term: f.raft.CurrentTerm(),
 			LastLogIndex: before - 1, LastLogTerm: 1, Size: int64(content.Len()),
@@ -65,7 +65,7 @@ func TestUncovered(t *testing.T) {
 		if err != nil || first < 4 || f.raft.CommitIndex() != last {
 			t.Fatalf("the log goes from %d to %d (%v), %d is committed", first, last, err, f.raft.CommitIndex())
 		}
-		g := &raftGuard{node: &f.raftRef, log: f.store.Log()}
+		g := &raftGuard{node: &f.raftRef, log: f.log}
 		for name, c := range map[string]struct {
 			prev, to, term, commit uint64
 			changed                bool
@@ -110,7 +110,7 @@ func TestUncovered(t *testing.T) {
 func TestOneSnapshotAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, "")
-		g := &raftGuard{out: make(chan raft.RPC), closed: make(chan struct{}), node: &n.raftRef, snapshots: n.snapshots}
+		g := &raftGuard{out: make(chan raft.RPC), closed: make(chan struct{}), node: &n.raftRef, log: n.log, snapshots: n.snapshots}
 		install := func(content *strings.Reader) <-chan raft.RPCResponse {
 			answer := make(chan raft.RPCResponse, 1)
 			go g.pass(raft.RPC{RespChan: answer, Reader: content, Command: &raft.InstallSnapshotRequest{

@@ -53,6 +53,7 @@ func (w *world) choose() func() {
 		{10, w.pauseOne},
 		{4, w.pauseAll},
 		{6, w.slowDisk},
+		{6, w.lateLeader},
 		{3, w.hungDisk},
 		{5, w.failingDisk},
 		{4, w.fullDisk},
@@ -282,6 +283,43 @@ func (w *world) slowDisk() {
 		w.down(m, w.between(50*time.Millisecond, longestDown))
 	}
 	d.change(func() { d.slow = 0 })
+}
+
+// lateLeader lets a leader write slowly while a minority is apart, and crash. Then those who have written its newest entries are apart, and it has
+// to go on with those who have not: what it had acknowledged must be on its own disk.
+func (w *world) lateLeader() {
+	m := w.leader()
+	slow := w.between(100*time.Millisecond, 2*time.Second)
+	var behind, ahead []*machine
+	for _, o := range w.some(len(w.machines)) {
+		switch {
+		case o == m:
+		case len(behind) < w.minority():
+			behind = append(behind, o)
+		default:
+			ahead = append(ahead, o)
+		}
+	}
+	over := w.fault("late leader", "%s writes up to %v late, without %s, and then with it", m.name, slow, behind[0].name)
+	defer over()
+	apart := func(some []*machine, f func(from, to *machine)) {
+		for _, a := range some {
+			for _, b := range w.machines {
+				if a != b {
+					w.both(a, b, f)
+				}
+			}
+		}
+	}
+	_, d := m.now()
+	d.change(func() { d.slow = slow })
+	apart(behind, w.cut)
+	time.Sleep(w.between(500*time.Millisecond, 5*time.Second))
+	apart(behind, w.mend)
+	apart(ahead, w.cut)
+	w.down(m, w.between(50*time.Millisecond, time.Second))
+	w.rest()
+	apart(ahead, w.mend)
 }
 
 // hungDisk ends when the process has noticed it.

@@ -92,7 +92,7 @@ var leastInAll = []string{
 	"processes that ended themselves", "wiped nodes refused", "removed nodes that stopped themselves", "transfers done",
 	"connections broken by a crash", "numbered requests answered again",
 	"fault: isolate", "fault: one-way", "fault: halves", "fault: ring", "fault: flap", "fault: bad roads", "fault: crash",
-	"fault: crash all", "fault: pause", "fault: slow disk", "fault: hung disk", "fault: failing disk", "fault: full disk",
+	"fault: crash all", "fault: pause", "fault: slow disk", "fault: late leader", "fault: hung disk", "fault: failing disk", "fault: full disk",
 	"fault: lost disk", "fault: transfer", "fault: replace",
 }
 
