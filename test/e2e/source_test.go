@@ -104,6 +104,7 @@ var wallClockUses = map[string]bool{
 
 // A reading of the clock may be made in these places of the node only: each is the start of a difference.
 var readsInNode = map[string]string{
+	"raftlog.go":  "complaints that repeat themselves are told once in a while",
 	"clock.go":    "the leader's clock counts from when it took office",
 	"stall.go":    "how long an entry is on its way",
 	"handover.go": "how long raft has refused office",
