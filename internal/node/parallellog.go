@@ -8,21 +8,20 @@ import (
 )
 
 // parallelLog lets a leader write commands to its disk while its followers write them to theirs (Ongaro, Consensus: Bridging Theory and
-// Practice, 2014, section 10.2.1): an entry takes the longer of the two times and not their sum. On three nodes with one disk a hand-off
-// takes 14 % less time for it (bench handoff, 32 connections), a pair 6 %; with a disk and a network for each it comes near to half.
+// Practice, 2014, section 10.2.1): an entry takes the longer of the two times and not their sum. What that brings is in docs/adr/0016.
 //
 // hashicorp/raft counts the leader itself as one that has an entry as soon as StoreLogs returns. Three things make that true
 // before anybody can tell the difference:
 //   - an entry is not applied before it is on this disk (synced), so nobody is answered and nobody reads it;
 //   - followers are not told that it is committed before that (bounded), so they do not apply it either;
-//   - what is not a command of a leader is on disk when StoreLogs returns, and so is all that was given before.
+//   - whatever is not a leader's command is on disk when StoreLogs returns, and so is all that was given before.
 //
 // The last is for the first entry of a term and for members: what earlier leaders left is committed by an entry that is on the disks of a
 // majority (section 3.6.2 there), and members change one at a time. It is for a leader that follows again, too: another leader
 // counts it only for entries of its own term. And it is for single servers, which have nobody to wait for.
 type parallelLog struct {
 	raft.LogStore
-	leads func() bool // called by StoreLogs, on the goroutine on which raft changes its state
+	leads func() bool // called by StoreLogs on raft's main goroutine, where alone a node becomes a leader
 
 	first atomic.Uint64 // index of the first entry that is not on disk; 0: all are
 

@@ -210,6 +210,7 @@ func TestNothingIsToldThatTheLeaderHasNotWritten(t *testing.T) {
 		select {
 		case err := <-other:
 			t.Errorf("the leader has answered, %v", err)
+			other <- err // for below
 		default:
 		}
 		disks[name].gate.Unlock()
