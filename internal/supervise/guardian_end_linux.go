@@ -55,13 +55,12 @@ func (g *guard) next() instant {
 	return next
 }
 
-// act does what the time asks for.
-func (g *guard) act() {
+// act does what the time t asks for.
+func (g *guard) act(t instant) {
 	if g.stage == dying {
 		g.kill()
 		return
 	}
-	t := now()
 	for _, d := range g.duties() {
 		if t >= d.at {
 			d.do()

@@ -109,9 +109,11 @@ func (g *guard) run(argv []string) (*Outcome, error) {
 		return &Outcome{Code: codeOf(err)}, nil
 	}
 	_ = g.wire.send(&report{Started: g.leader})
+	t := now()
 	for g.look(); !g.gone; g.look() {
-		g.act()
+		g.act(t)
 		g.await()
+		t = now()
 		g.listen()
 	}
 	g.term.give(g.leader, g.order.Group)
@@ -186,8 +188,8 @@ func (g *guard) await() {
 	_, _ = unix.Read(g.timer, b[:])
 }
 
-// listen obeys all orders that are there. After a pause of this process, that is before it looks at the time: there may be a later
-// deadline among them.
+// listen obeys all orders that are there. What is judged afterwards is judged by a time that was read before: wherever this process was
+// paused, a deadline that was moved meanwhile is known, or the pause is not counted yet.
 func (g *guard) listen() {
 	for !g.orphaned {
 		var o order
